@@ -1,0 +1,241 @@
+"""Host checks: values are read once, where a person typed them, and normalised.
+
+Every message says who, which argument, which rule and what it got. A Python float, an
+`np.float32` and an integer would be three entries in JAX's compilation cache, so each
+check also stores the value back as `np.float32` or `np.int32`. Tracers pass through,
+cast but unread: inside a `jit` the caller vouches for the range.
+"""
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxdecode.core.pytree import assign
+
+SEED_MAX = 2**32 - 1
+_INT32 = np.iinfo(np.int32)
+
+
+def within(
+    node: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    low_open: bool = False,
+    infinite: bool = False,
+    **named: Any,
+) -> None:
+    """Check real parameters of `node` against a range and store them as float32.
+
+    Args:
+      node: the object under construction; its class names the error.
+      low: smallest allowed value.
+      high: largest allowed value.
+      low_open: whether `low` itself is refused.
+      infinite: whether infinities inside the range are allowed.
+      **named: the parameters, a number or one per row.
+
+    Raises:
+      TypeError: for a string, a boolean, None or an object that is not a number.
+      ValueError: for NaN, a value out of range, or more than one axis.
+    """
+    who = type(node).__name__
+    rule = _range_rule(low, high, low_open)
+    for name, value in named.items():
+        array = numeric(who, name, value, np.float32)
+        if isinstance(array, np.ndarray):
+            bad = np.isnan(array) | (array < low) | (array > high)
+            if low_open:
+                bad |= array == low
+            if not infinite:
+                bad |= np.isinf(array)
+            _refuse(who, name, rule, array, bad, value)
+        assign(node, name, array)
+
+
+def integers(node: Any, *, low: int = _INT32.min, high: int = _INT32.max, **named: Any):
+    """Check whole-number parameters of `node` against a range and store them as int32.
+
+    Args:
+      node: the object under construction; its class names the error.
+      low: smallest allowed value.
+      high: largest allowed value.
+      **named: the parameters, an integer or one per row.
+
+    Raises:
+      TypeError: for anything that is not an integer (a float counts as such a thing).
+      ValueError: for a value out of range, or more than one axis.
+    """
+    who = type(node).__name__
+    for name, value in named.items():
+        assign(node, name, whole(who, name, value, low=low, high=high))
+
+
+def whole(
+    who: str, name: str, value: Any, *, low: int = _INT32.min, high: int = _INT32.max
+) -> Any:
+    """Return `value`, an integer or one per row, as int32 within [low, high]."""
+    array = numeric(who, name, value, np.int32)
+    if isinstance(array, np.ndarray):
+        array_64 = np.asarray(value)
+        bad = (array_64 < low) | (array_64 > high)
+        _refuse(who, name, _range_rule(low, high, False), array_64, bad, value)
+    return array
+
+
+def token_ids(who: str, name: str, value: Any, *, empty: bool = True) -> np.ndarray:
+    """Return token ids as a sorted int32 vector without repeats.
+
+    Args:
+      who: the class or function, for the message.
+      name: the argument, for the message.
+      value: one id or a sequence of ids; None is the empty set.
+      empty: whether the empty set is allowed.
+
+    Raises:
+      TypeError: for an id that is not an integer.
+      ValueError: for a negative id or one beyond int32, or an empty set not allowed.
+    """
+    if value is None:
+        value = ()
+    items = [value] if isinstance(value, numbers.Integral) else value
+    if isinstance(items, (str, bytes, dict)) or not _iterable(items):
+        raise TypeError(f"{who}: `{name}` must be token ids, got {short(value)}.")
+    ids = sorted({token_id(who, name, item) for item in items})
+    if not ids and not empty:
+        raise ValueError(f"{who}: `{name}` must hold at least one token id, got none.")
+    return np.asarray(ids, np.int32)
+
+
+def token_id(who: str, name: str, value: Any) -> int:
+    """Return one token id as an int, refusing what is not one."""
+    if isinstance(value, bool) or not isinstance(value, (numbers.Integral, np.ndarray)):
+        kind = type(value).__name__
+        raise TypeError(
+            f"{who}: `{name}` must be integers, got {short(value)} ({kind})."
+        )
+    if isinstance(value, np.ndarray) and not (
+        value.ndim == 0 and np.issubdtype(value.dtype, np.integer)
+    ):
+        raise TypeError(f"{who}: `{name}` must be integers, got {short(value)}.")
+    if not 0 <= int(value) <= _INT32.max:
+        raise ValueError(f"{who}: `{name}` must be >= 0 and < 2**31, got {int(value)}.")
+    return int(value)
+
+
+def in_vocabulary(who: str, name: str, ids: np.ndarray, vocab_size: int) -> None:
+    """Refuse ids that the vocabulary does not have.
+
+    A gather would clamp them and a scatter drop them, both without a word.
+    """
+    if isinstance(ids, np.ndarray) and ids.size and int(ids.max()) >= vocab_size:
+        raise ValueError(
+            f"{who}: `{name}` must be token ids below the vocabulary size "
+            f"{vocab_size}, got {int(ids.max())}."
+        )
+
+
+def seed(who: str, value: Any) -> int:
+    """Return a seed in [0, 2**32 - 1]; JAX would wrap larger ones onto small ones."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{who}: a seed must be an integer, got {short(value)}.")
+    if not 0 <= value <= SEED_MAX:
+        raise ValueError(f"{who}: a seed must be in [0, {SEED_MAX}], got {value}.")
+    return int(value)
+
+
+def flag(who: str, name: str, value: Any) -> Any:
+    """Return a boolean, or one per row, as numpy bools."""
+    if is_traced(value):
+        return value
+    array = np.asarray(value)
+    if array.dtype != np.bool_ or array.ndim > 1:
+        raise TypeError(
+            f"{who}: `{name}` must be True or False, or one per row, "
+            f"got {short(value)} ({type(value).__name__})."
+        )
+    return array
+
+
+def choice(who: str, name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Refuse a value that is not one of `allowed`."""
+    if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
+        names = ", ".join(repr(a) for a in allowed)
+        raise ValueError(f"{who}: `{name}` must be one of {names}, got {short(value)}.")
+
+
+def is_traced(value: Any) -> bool:
+    """Say whether a value is known only when the program runs."""
+    return isinstance(value, Tracer)
+
+
+def numeric(who: str, name: str, value: Any, dtype: Any) -> Any:
+    """Return a number, or a vector with one per row, as `dtype`; tracers are cast only.
+
+    Raises:
+      TypeError: for what is not a number of that kind, booleans included.
+      ValueError: for more than one axis.
+    """
+    if is_traced(value):
+        return jnp.asarray(value).astype(dtype)
+    kind = "integer" if np.issubdtype(dtype, np.integer) else "number"
+    try:
+        array = np.asarray(value)
+    except ValueError:  # a ragged list
+        array = np.asarray(None)
+    letters = "iu" if kind == "integer" else "iuf"
+    if array.dtype == jnp.bfloat16:
+        array = array.astype(np.float32)
+    if array.dtype.kind not in letters or (array.size == 0):
+        raise TypeError(
+            f"{who}: `{name}` must be {_a(kind)} or one per row, got {short(value)} "
+            f"({type(value).__name__})."
+        )
+    if array.ndim > 1:
+        raise ValueError(
+            f"{who}: `{name}` must be one number or one per row, got shape {array.shape}."
+        )
+    with np.errstate(over="ignore"):  # too large for float32 is refused as infinite
+        return array.astype(dtype)
+
+
+def short(value: Any) -> str:
+    """Print a value for a message, cut to a readable length."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _refuse(who, name, rule, array, bad, value) -> None:
+    if not bad.any():
+        return
+    if array.ndim == 0:
+        got = short(value)
+    else:
+        at = int(np.flatnonzero(bad)[0])
+        got = f"{array[at]} for row {at}"
+    raise ValueError(f"{who}: `{name}` must be {rule}, got {got}.")
+
+
+def _range_rule(low: float, high: float, low_open: bool) -> str:
+    if math.isinf(low) and math.isinf(high):
+        return "finite"
+    if high in (math.inf, _INT32.max):
+        return f"{'>' if low_open else '>='} {low:g}"
+    return f"in {'(' if low_open else '['}{low:g}, {high:g}]"
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _iterable(value: Any) -> bool:
+    try:
+        iter(value)
+    except TypeError:
+        return False
+    return True

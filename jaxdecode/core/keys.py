@@ -1,0 +1,79 @@
+"""Which noise a row gets: keys are named by row and position, never split in a loop.
+
+`row_key = fold_in(keys[b], sample)` and `step_key = fold_in(row_key, position)`, where
+`position` is the absolute index of the token being drawn. So a row's draws do not know
+the batch, the neighbours, the padding, or where a text was cut and resumed.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdecode.core import check
+
+
+def prompt_keys(who: str, key: Any, rows: int) -> jax.Array:
+    """Return one typed key per prompt, [B].
+
+    Args:
+      who: the function asking, for the message.
+      key: one key (row b gets `fold_in(key, b)`), keys [B], or the same as seeds: an
+        integer in [0, 2**32 - 1] or a list of B of them.
+      rows: number of prompts, B.
+
+    Raises:
+      TypeError: for something that is no key and no seed.
+      ValueError: for a seed out of range or a wrong number of keys.
+    """
+    keys = _typed(who, key)
+    if keys.ndim == 0:
+        return _fold_rows(keys, rows)
+    if keys.shape != (rows,):
+        raise ValueError(
+            f"{who}: `key` must be one key or one per prompt ({rows}), "
+            f"got shape {keys.shape}."
+        )
+    return keys
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def sample_keys(keys: jax.Array, num_samples: int) -> jax.Array:
+    """Return row keys [B * num_samples], prompt-major: `fold_in(keys[b], sample)`."""
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+    return fold(keys, jnp.arange(num_samples)).reshape(-1)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _fold_rows(key: jax.Array, rows: int) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
+
+
+def step_keys(row_keys: jax.Array, positions: jax.Array) -> jax.Array:
+    """Return the keys [B] of the tokens drawn at `positions` [B]."""
+    return jax.vmap(jax.random.fold_in)(row_keys, positions)
+
+
+def _typed(who: str, key: Any) -> jax.Array:
+    if isinstance(key, jax.Array):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            return key
+        if key.dtype == jnp.uint32 and key.ndim in (1, 2) and key.shape[-1] == 2:
+            return jax.random.wrap_key_data(key)
+    if isinstance(key, (list, tuple)) and key and _all_keys(key):
+        return jnp.stack([_typed(who, k) for k in key])
+    if isinstance(key, (list, tuple, range)) and len(key):
+        seeds = np.asarray([check.seed(who, s) for s in key], np.uint32)
+        return jax.vmap(jax.random.key)(seeds)
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        return jax.random.key(np.uint32(check.seed(who, key)))
+    raise TypeError(
+        f"{who}: `key` must be a jax.random.key, one per prompt, or seeds, "
+        f"got {check.short(key)} ({type(key).__name__})."
+    )
+
+
+def _all_keys(items: Any) -> bool:
+    return all(isinstance(item, jax.Array) for item in items)

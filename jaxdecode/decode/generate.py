@@ -1,0 +1,164 @@
+"""`generate`: prompts in, tokens out, in one compiled program."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdecode.core import check
+from jaxdecode.core.pytree import pytree
+from jaxdecode.core.shapes import Array
+from jaxdecode.decode import loop as loops
+from jaxdecode.decode.partition import Fixed, combine, partition
+from jaxdecode.decode.prompts import Prompts
+from jaxdecode.decode.request import Request, prepare
+from jaxdecode.decode.state import Job, State, new_tokens
+from jaxdecode.transforms import Chain, Link
+
+
+@pytree
+class Generation:
+    """What was generated; R rows are prompts times samples, prompt-major.
+
+    Attributes:
+      tokens: int32 [R, T], generated tokens only, the eos included, then `pad_id`.
+      lengths: int32 [R], how many of them are real, the eos counted.
+      model_logprobs: float32 [R, T], log-probability of each token under the model's
+        own distribution (raw logits); 0 behind the end.
+      sampling_logprobs: float32 [R, T], the same under the distribution it was drawn
+        from, after every link; 0 behind the end.
+      status: int8 [R], a `Status`: why the row ended.
+    """
+
+    tokens: Array
+    lengths: Array
+    model_logprobs: Array
+    sampling_logprobs: Array
+    status: Array
+
+
+def generate(
+    model: Any,
+    prompts: Any,
+    key: Any,
+    *,
+    sampler: Link | Chain | None = None,
+    max_new_tokens: Any = 64,
+    eos_ids: Any = None,
+    pad_id: Any = 0,
+    num_samples: int = 1,
+    loop: str = "while",
+    new_tokens_max: int | None = None,
+) -> Generation:
+    """Continue prompts, one token at a time, in one compiled program.
+
+    The token at position t of row (b, s) is
+    `jax.random.categorical(fold_in(fold_in(keys[b], s), t), row)` for the row of logits
+    after every link: it does not depend on the batch, the padding, or on whether the
+    text was made in one call or resumed from a longer prompt.
+
+    Recompiles for another model structure, number of rows, bucket of prompt length
+    (16, 32, 64, ...) or of `max_new_tokens` (likewise), links, `num_samples` or `loop`;
+    never for other values. Works inside the caller's `jit` and `vmap`, with prompts as a
+    pair of arrays.
+
+    Args:
+      model: anything that satisfies the `Model` protocol.
+      prompts: token lists, or (int32 [B, P] padded on the right, lengths int32 [B]).
+      key: one key (row b takes `fold_in(key, b)`), keys [B], or a seed or seeds in
+        [0, 2**32 - 1]; consumed.
+      sampler: a chain or a link, its parameters a number or one per prompt; None draws
+        from the model's own distribution. Greedy is `joint(temperature=0)`.
+      max_new_tokens: >= 1, a number or one per prompt.
+      eos_ids: ids that end a row: one, several or None.
+      pad_id: what stands behind a row's end.
+      num_samples: continuations per prompt, >= 1; each prompt is read once. Static.
+      loop: "while" ends as soon as every row has; "scan" takes a fixed number of steps
+        and can be differentiated in reverse. Static.
+      new_tokens_max: columns of the output; only needed where `max_new_tokens` is
+        traced. Static.
+
+    Returns:
+      A `Generation` with T = max(max_new_tokens), or `new_tokens_max` if given.
+
+    Raises:
+      TypeError: for arguments of the wrong kind.
+      ValueError: for values out of range: empty prompts, ids outside the vocabulary, a
+        prompt with its new tokens beyond the model's length, parameters that do not fit
+        the batch. All before anything compiles.
+    """
+    arrays, fixed = partition(model)
+    check.choice("generate", "loop", loop, ("while", "scan"))
+    request = prepare(
+        "generate",
+        model,
+        prompts,
+        key,
+        sampler=sampler,
+        max_new_tokens=max_new_tokens,
+        eos_ids=eos_ids,
+        pad_id=pad_id,
+        num_samples=num_samples,
+        new_tokens_max=new_tokens_max,
+        exact=loop == "scan",
+    )
+    result = _run(arrays, request.prompts, request.job, fixed=fixed, loop=loop)
+    return _cut(result, request)
+
+
+@functools.partial(jax.jit, static_argnames=("fixed", "loop"))
+def _run(arrays, prompts: Prompts, job: Job, *, fixed: Fixed, loop: str) -> Generation:
+    model = combine(arrays, fixed)
+    state = loops.start(model, prompts, job)
+    if loop == "scan":
+        state = loops.run_scan(model, job, state)
+    else:
+        state = loops.run_while(
+            model, job, state, until=job.new_tokens_max, steps=steps_per_look()
+        )
+    return collect(job, state)
+
+
+def collect(job: Job, state: State) -> Generation:
+    """Return what a finished state holds."""
+    return Generation(
+        tokens=new_tokens(job, state, job.new_tokens_max),
+        lengths=state.lengths - job.prompt_lengths,
+        model_logprobs=state.model_logprobs,
+        sampling_logprobs=state.sampling_logprobs,
+        status=state.status.astype(jnp.int8),
+    )
+
+
+def steps_per_look() -> int:
+    """Return how many tokens to draw between two looks at whether all rows have ended.
+
+    On an accelerator each look is a round trip to the host; on CPU it costs nothing.
+    """
+    return 1 if jax.default_backend() == "cpu" else 8
+
+
+def _cut(result: Generation, request: Request) -> Generation:
+    """Cut the output's bucket to the columns that were asked for.
+
+    Outside a trace this goes through numpy: a device slice would be a program for each
+    width.
+    """
+    width = request.width
+    if width == request.job.new_tokens_max:
+        return result
+
+    def cut(leaf):
+        if check.is_traced(leaf):
+            return leaf[:, :width]
+        return jax.device_put(np.asarray(leaf)[:, :width])
+
+    return Generation(
+        tokens=cut(result.tokens),
+        lengths=result.lengths,
+        model_logprobs=cut(result.model_logprobs),
+        sampling_logprobs=cut(result.sampling_logprobs),
+        status=result.status,
+    )

@@ -1,0 +1,132 @@
+"""A chain outside a loop: process rows, or draw one token from each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdecode.core import check
+from jaxdecode.core.keys import prompt_keys
+from jaxdecode.sampling.draw import draw
+from jaxdecode.sampling.process import over_rows, process
+from jaxdecode.transforms import Chain, Context, Link, as_chain
+
+
+def apply(
+    link_or_chain: Link | Chain,
+    logits: Any,
+    *,
+    prompts: Sequence[Sequence[int]] | None = None,
+    generated: Sequence[Sequence[int]] | None = None,
+    key: Any = None,
+) -> jax.Array:
+    """Process rows of logits as a decoding step would, and return them.
+
+    Dropped and banned tokens are -inf; the others have the values they would be drawn
+    with. New parameter values do not recompile; new links, another order or another
+    shape do.
+
+    Args:
+      link_or_chain: a link, or a chain of them; parameters a number or one per row.
+      logits: [B, V], any float type.
+      prompts: each row's prompt, token lists, possibly empty; None is empty for all.
+      generated: each row's generated tokens so far, likewise.
+      key: for stochastic links: keys [B] taken as the step keys, or one key, of which
+        row b takes `fold_in(key, b)`.
+
+    Returns:
+      float32 [B, V].
+
+    Raises:
+      TypeError: if `logits` is not [B, V] floats, or a token is not an integer.
+      ValueError: if histories or parameters do not fit the batch or the vocabulary, or
+        a stochastic link is given no key.
+    """
+    chain, rows = _checked("apply", link_or_chain, logits)
+    if chain.is_stochastic and key is None:
+        raise ValueError("apply: `key` must be given for a stochastic link, got None.")
+    keys = None if key is None else prompt_keys("apply", key, rows.shape[0])
+    contexts = _contexts("apply", rows, prompts, generated, keys)
+    return _process(chain, rows, contexts)
+
+
+def sample(link_or_chain: Link | Chain, logits: Any, key_or_keys: Any) -> jax.Array:
+    """Draw one token from each row of logits.
+
+    Row b's token is `jax.random.categorical(key_b, apply(link_or_chain, logits)[b])`,
+    found without sorting the row where that can be avoided.
+
+    Args:
+      link_or_chain: a link, or a chain of them; parameters a number or one per row.
+      logits: [B, V], any float type.
+      key_or_keys: keys [B] taken as they are, or one key, of which row b takes
+        `fold_in(key, b)`; consumed.
+
+    Returns:
+      int32 [B]; -1 for a row that holds NaN or +inf, or has every token banned.
+
+    Raises:
+      TypeError: if `logits` is not [B, V] floats, or the key is none.
+      ValueError: if parameters or keys do not fit the batch or the vocabulary.
+    """
+    chain, rows = _checked("sample", link_or_chain, logits)
+    keys = prompt_keys("sample", key_or_keys, rows.shape[0])
+    return _draw(chain, rows, _contexts("sample", rows, None, None, keys))
+
+
+@jax.jit
+def _process(chain: Chain, rows: jax.Array, contexts: Context) -> jax.Array:
+    states = over_rows(lambda c, context: c.init(context), chain, contexts)
+    return process(chain, rows, contexts, states)
+
+
+@jax.jit
+def _draw(chain: Chain, rows: jax.Array, contexts: Context) -> jax.Array:
+    states = over_rows(lambda c, context: c.init(context), chain, contexts)
+    drawn = draw(chain, rows, contexts, states)
+    return jnp.where(drawn.valid, drawn.token, -1)
+
+
+def _checked(who: str, sampler: Any, logits: Any) -> tuple[Chain, jax.Array]:
+    chain = as_chain(sampler)
+    rows = jnp.asarray(logits)
+    if rows.ndim != 2 or not jnp.issubdtype(rows.dtype, jnp.floating):
+        raise TypeError(
+            f"{who}: `logits` must be floats of shape [B, V], "
+            f"got {rows.dtype} {rows.shape}."
+        )
+    chain.check(*rows.shape)
+    return chain.per_row(rows.shape[0]), rows.astype(jnp.float32)
+
+
+def _contexts(who, rows, prompts, generated, keys) -> Context:
+    count, vocab_size = rows.shape
+    heads = _histories(who, "prompts", prompts, count, vocab_size)
+    tails = _histories(who, "generated", generated, count, vocab_size)
+    lengths = np.asarray([len(h) + len(t) for h, t in zip(heads, tails, strict=True)])
+    tokens = np.zeros((count, max(1, int(lengths.max(initial=0)))), np.int32)
+    for row, head, tail in zip(tokens, heads, tails, strict=True):
+        row[: len(head) + len(tail)] = [*head, *tail]
+    return Context(
+        tokens=tokens,
+        length=lengths.astype(np.int32),
+        prompt_length=np.asarray([len(head) for head in heads], np.int32),
+        key=keys,
+        vocab_size=vocab_size,
+    )
+
+
+def _histories(who, name, histories, count, vocab_size) -> list[list[int]]:
+    if histories is None:
+        return [[] for _ in range(count)]
+    if len(histories) != count:
+        raise ValueError(
+            f"{who}: `{name}` must have one token list per row ({count}), "
+            f"got {len(histories)}."
+        )
+    rows = [[check.token_id(who, name, t) for t in row] for row in histories]
+    for row in rows:
+        check.in_vocabulary(who, name, np.asarray(row, np.int32), vocab_size)
+    return rows
