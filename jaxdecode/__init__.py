@@ -1,1 +1,75 @@
-"""jaxdecode: from the logits of any JAX language model to text, in one program."""
+"""jaxdecode: from the logits of any JAX language model to text, in one program.
+
+The contents page: every public name and the file it lives in, grouped by floor. Names
+are imported when they are first used, so that the command line can answer `--help`
+without starting JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_CONTENTS = {
+    "jaxdecode.core.protocol": ("Model",),
+    "jaxdecode.core.status": ("Status",),
+    "jaxdecode.core.compile_cache": ("enable_compilation_cache",),
+    "jaxdecode.transforms": (
+        "BanTokens",
+        "Candidates",
+        "Chain",
+        "Context",
+        "Drawn",
+        "Edit",
+        "FrequencyPenalty",
+        "Link",
+        "LogitBias",
+        "MinNewTokens",
+        "MinP",
+        "PresencePenalty",
+        "RepetitionPenalty",
+        "Scale",
+        "Temperature",
+        "TopK",
+        "TopP",
+        "Truncation",
+        "chain",
+        "joint",
+    ),
+    "jaxdecode.sampling": ("apply", "sample"),
+    "jaxdecode.models": ("from_function", "from_linen"),
+    "jaxdecode.decode": ("Generation", "generate", "stream"),
+    "jaxdecode.text": ("LanguageModel", "load"),
+}
+_HOME = {name: module for module, names in _CONTENTS.items() for name in names}
+_MODULES = ("testing",)
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"jaxdecode.{name}")
+    raise AttributeError(f"module 'jaxdecode' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES])
+
+
+if TYPE_CHECKING:
+    from jaxdecode.core.compile_cache import enable_compilation_cache as enable_compilation_cache
+    from jaxdecode.core.protocol import Model as Model
+    from jaxdecode.core.status import Status as Status
+    from jaxdecode.decode import *
+    from jaxdecode.models import from_function as from_function
+    from jaxdecode.models import from_linen as from_linen
+    from jaxdecode.sampling import apply as apply
+    from jaxdecode.sampling import sample as sample
+    from jaxdecode.text import LanguageModel as LanguageModel
+    from jaxdecode.text import load as load
+    from jaxdecode.transforms import *

@@ -144,7 +144,7 @@ def seed(who: str, value: Any) -> int:
     """Return a seed in [0, 2**32 - 1]; JAX would wrap larger ones onto small ones."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{who}: a seed must be an integer, got {short(value)}.")
-    if not 0 <= value <= SEED_MAX:
+    if not 0 <= int(value) <= SEED_MAX:
         raise ValueError(f"{who}: a seed must be in [0, {SEED_MAX}], got {value}.")
     return int(value)
 

@@ -8,6 +8,7 @@ made for one processor may be illegal on another one that shares the home folder
 import hashlib
 import os
 import platform
+import sys
 from pathlib import Path
 
 import jax
@@ -23,7 +24,7 @@ def enable_compilation_cache(path: str | os.PathLike | None = None) -> Path:
 
     Args:
       path: the folder; None is `xla` in the folder that the environment variable
-        JAXDECODE_CACHE names, else in ~/.cache/jaxdecode.
+        JAXDECODE_CACHE names, else in `jaxdecode` in the platform's folder for caches.
 
     Returns:
       The folder in use: one inside `path` for this JAX version and processor.
@@ -56,8 +57,12 @@ def forget_program(folder: Path, name: str) -> int:
 
 def _default_folder() -> Path:
     chosen = os.environ.get("JAXDECODE_CACHE")
-    root = Path(chosen).expanduser() if chosen else Path.home() / ".cache/jaxdecode"
-    return root / "xla"
+    if chosen:
+        return Path(chosen).expanduser() / "xla"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "jaxdecode" / "xla"
+    base = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "jaxdecode" / "xla"
 
 
 def _processor() -> str:

@@ -16,19 +16,18 @@ The compiled form runs all rows together with a cache; rows that ended stay as t
 import jax
 import jax.numpy as jnp
 
-from jaxdecode.core.numerics import log_sum_exp
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import replace
 from jaxdecode.core.status import Status
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.state import Job, State, contexts_of, is_running
-from jaxdecode.sampling import draw
+from jaxdecode.sampling.draw import draw, log_share
 from jaxdecode.sampling.process import over_rows
 from jaxdecode.transforms import Drawn
 
 
 def start(model: Model, prompts: Prompts, job: Job) -> State:
-    """Read the prompts and draw the first token of every row.
+    """Read the prompts; the state is ready for the first draw of every row.
 
     Each prompt is read once; its cache and logits are then repeated for its samples.
     """
@@ -46,26 +45,27 @@ def start(model: Model, prompts: Prompts, job: Job) -> State:
         lengths=job.prompt_lengths,
         status=_first_status(job.prompt_lengths, width),
         links=(),
+        logits=logits,
         step=jnp.int32(0),
         model_logprobs=jnp.zeros((rows, job.new_tokens_max), jnp.float32),
         sampling_logprobs=jnp.zeros((rows, job.new_tokens_max), jnp.float32),
     )
     contexts = contexts_of(job, state, model)
     links = over_rows(lambda chain, context: chain.init(context), job.chain, contexts)
-    return extend(model, job, replace(state, links=links), logits)
+    return replace(state, links=links)
 
 
-def extend(model: Model, job: Job, state: State, logits: jax.Array) -> State:
-    """Draw one token for every running row from its logits [R, V] and append it."""
+def extend(model: Model, job: Job, state: State) -> State:
+    """Draw one token for every running row from its logits and append it."""
     contexts = contexts_of(job, state, model)
-    drawn = draw(job.chain, logits, contexts, state.links)
+    drawn = draw(job.chain, state.logits, contexts, state.links)
     running = is_running(state)
     write = running & drawn.valid
     lengths = state.lengths + write.astype(jnp.int32)
 
     rows = jnp.arange(state.tokens.shape[0])
     column = jnp.where(write, state.lengths, state.tokens.shape[1])
-    raw = _chosen_logprob(logits, drawn.token)
+    raw = _chosen_logprob(state.logits, drawn.token)
     ended = _status(job, drawn.token, drawn.valid, lengths - job.prompt_lengths)
     return replace(
         state,
@@ -86,13 +86,26 @@ def extend(model: Model, job: Job, state: State, logits: jax.Array) -> State:
     )
 
 
-def advance(model: Model, job: Job, state: State) -> State:
-    """Feed every row's last token to the model and draw the next one."""
-    position = state.lengths - 1
+def read(model: Model, state: State) -> State:
+    """Feed every row's last token to the model and keep the logits behind it."""
+    position = jnp.maximum(state.lengths - 1, 0)
     last = jnp.take_along_axis(state.tokens, position[:, None], axis=1)
     at = jnp.zeros_like(position)
     logits, cache = model(last, position[:, None], state.cache, at=at)
-    return extend(model, job, replace(state, cache=cache), logits)
+    return replace(state, logits=logits, cache=cache)
+
+
+def advance(model: Model, job: Job, state: State) -> State:
+    """Bring every running row one token further.
+
+    The first draw takes the logits that the prompt left; any later one first reads the
+    token before it. So no token is read that nothing follows, and the draw, the larger
+    part of the program, is compiled once.
+    """
+    state = jax.lax.cond(
+        state.step > 0, lambda state: read(model, state), lambda state: state, state
+    )
+    return extend(model, job, state)
 
 
 def run_while(model: Model, job: Job, state: State, *, until, steps: int) -> State:
@@ -120,12 +133,12 @@ def run_while(model: Model, job: Job, state: State, *, until, steps: int) -> Sta
 
 
 def run_scan(model: Model, job: Job, state: State) -> State:
-    """Advance exactly `new_tokens_max - 1` times; differentiable in reverse."""
+    """Advance exactly `new_tokens_max` times; differentiable in reverse."""
 
     def body(state: State, _):
         return advance(model, job, state), None
 
-    return jax.lax.scan(body, state, None, length=job.new_tokens_max - 1)[0]
+    return jax.lax.scan(body, state, None, length=job.new_tokens_max)[0]
 
 
 def _first_status(prompt_lengths: jax.Array, width: int) -> jax.Array:
@@ -146,7 +159,7 @@ def _status(job: Job, token, valid, generated) -> jax.Array:
 
 def _chosen_logprob(logits: jax.Array, token: jax.Array) -> jax.Array:
     chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
-    return chosen - log_sum_exp(logits)
+    return log_share(chosen, logits)
 
 
 def _emit(buffer: jax.Array, step, values, write) -> jax.Array:

@@ -45,6 +45,7 @@ class State:
       lengths: int32 [R], how many of them there are.
       status: int32 [R], a `Status`.
       links: the chain's states, leaves [R, ...].
+      logits: float32 [R, V], what the model said last.
       step: int32, how many draws were made; the same for every running row.
       model_logprobs: float32 [R, new_tokens_max].
       sampling_logprobs: float32 [R, new_tokens_max].
@@ -56,6 +57,7 @@ class State:
     lengths: jax.Array
     status: jax.Array
     links: Any
+    logits: jax.Array
     step: jax.Array
     # -- what is emitted
     model_logprobs: jax.Array

@@ -1,7 +1,7 @@
 """`stream`: the same tokens as `generate`, handed out while they are drawn.
 
-Two programs instead of one: the first reads the prompts and draws a token, the second
-goes on for a number of draws that is data. The next piece is already running on the
+Two programs instead of one: the first reads the prompts, the second draws tokens, as
+many as an argument says. The next piece is already running on the
 device while the caller looks at the last one.
 """
 
@@ -74,25 +74,28 @@ def stream(
 
 
 def _pieces(arrays, fixed, prompts, job, width, every) -> Iterator[Generation]:
-    state, drawn = _start(arrays, prompts, job, fixed=fixed)
+    def until(draws):
+        return _advance(arrays, job, state, np.int32(draws), fixed=fixed)
+
+    state = _start(arrays, prompts, job, fixed=fixed)
+    state, drawn = until(1)
     shown, begin, end = np.zeros(job.budgets.shape, np.int32), 0, 1
     while end < width:
         # Ask for the next piece before looking at this one: the device need not wait.
-        until = min(end + every, width)
-        state, ahead = _advance(arrays, job, state, np.int32(until), fixed=fixed)
+        further = min(end + every, width)
+        state, ahead = until(further)
         piece = _between(drawn, shown, begin, end)
         yield piece
         if not (piece.status == Status.RUNNING).any():
             return
         shown = shown + piece.lengths
-        drawn, begin, end = ahead, end, until
+        drawn, begin, end = ahead, end, further
     yield _between(drawn, shown, begin, end)
 
 
 @functools.partial(jax.jit, static_argnames=("fixed",))
-def _start(arrays, prompts: Prompts, job: Job, *, fixed: Fixed):
-    state = loops.start(combine(arrays, fixed), prompts, job)
-    return state, collect(job, state)
+def _start(arrays, prompts: Prompts, job: Job, *, fixed: Fixed) -> State:
+    return loops.start(combine(arrays, fixed), prompts, job)
 
 
 @functools.partial(jax.jit, static_argnames=("fixed",), donate_argnames=("state",))

@@ -13,12 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdecode.core.numerics import is_valid, log_sum_exp
+from jaxdecode.core.numerics import is_valid
 from jaxdecode.core.pytree import pytree
 from jaxdecode.sampling.noise import gumbel_at
 from jaxdecode.sampling.process import edit, process, run_tail, scale_rows
 from jaxdecode.sampling.select import arg_max, select
 from jaxdecode.transforms import Candidates, Chain, Context, Truncation
+from jaxdecode.transforms.candidates import finite_or_zero
 
 WINDOWS = (64, 1024)
 
@@ -133,7 +134,7 @@ def _draw_candidates(kept: Candidates, vocab_size: int):
         return token, jnp.max(jnp.where(row.ids == token, row.values, -jnp.inf))
 
     token, value = jax.vmap(one_row)(kept)
-    return token, value - log_sum_exp(kept.values)
+    return token, log_share(value, kept.values)
 
 
 def _draw_whole(rows: jax.Array, keys: jax.Array):
@@ -145,7 +146,14 @@ def _draw_whole(rows: jax.Array, keys: jax.Array):
         return token, row[token]
 
     token, value = jax.vmap(one_row)(rows, keys)
-    return token, value - log_sum_exp(rows)
+    return token, log_share(value, rows)
+
+
+def log_share(value: jax.Array, rows: jax.Array) -> jax.Array:
+    """Return the log-probabilities [B] of entries with `value` [B] in rows [B, K]."""
+    best = finite_or_zero(jnp.max(rows, axis=1))  # exact far from 0, too
+    total = jnp.sum(jnp.exp(rows - best[:, None]), axis=1)
+    return (value - best) - jnp.log(total)
 
 
 def _gate(wanted: jax.Array, work, found):

@@ -32,9 +32,23 @@ def gumbel_at(key: jax.Array, ids: jax.Array, vocab_size: int) -> jax.Array:
       float32 [K].
     """
     if not _is_addressable(key):
-        return jax.random.gumbel(key, (vocab_size,), jnp.float32)[ids]
+        return _whole_gumbel(key, vocab_size)[ids]
     bits = _random_bits(jax.random.key_data(key), ids.astype(jnp.uint32))
     return _gumbel(bits)
+
+
+def _whole_gumbel(key: jax.Array, vocab_size: int) -> jax.Array:
+    """Return `jax.random.gumbel(key, (vocab_size,))`, under `vmap` too.
+
+    The bits of an "rbg" key depend on its neighbours when `vmap` lifts it, so the rows
+    of a batch take theirs one after another.
+    """
+
+    @jax.custom_batching.sequential_vmap
+    def one_row(key):
+        return jax.random.gumbel(key, (vocab_size,), jnp.float32)
+
+    return one_row(key)
 
 
 def _is_addressable(key: jax.Array) -> bool:

@@ -107,11 +107,13 @@ class Truncation(Link):
       min_keep: how many of the best tokens it always keeps.
       uses_mass: whether `keep` or `complete` reads probabilities.
       keeps_argmax: whether the best token always stays.
+      keeps_prefix: whether no token stays behind one that is dropped.
     """
 
     min_keep: Any = 1
     uses_mass: ClassVar[bool] = False
     keeps_argmax: ClassVar[bool] = True
+    keeps_prefix: ClassVar[bool] = False
 
     def keep(self, row: "Candidates") -> jax.Array:
         """Return which candidates stay, bool [K]; dropped ones may be named again."""

@@ -10,8 +10,8 @@ the caller takes a larger one.
 import jax
 import jax.numpy as jnp
 
-from jaxdecode.core.numerics import log_sum_exp, prefix_sum
-from jaxdecode.core.pytree import pytree, replace
+from jaxdecode.core.numerics import prefix_sum
+from jaxdecode.core.pytree import pytree, replace, static
 from jaxdecode.transforms.base import Context, Scale, Truncation
 
 
@@ -22,14 +22,15 @@ class Candidates:
     Attributes:
       values: float32 [K], descending when selected; dropped ones are -inf.
       ids: int32 [K], their token ids; ties stand in the order of their ids.
-      log_z: float32, log of the sum of exp(values) over all tokens still allowed, the
-        tail's included; only set for links that declare `uses_mass`.
+      log_z: float32, log of the sum of exp(value - best) over all tokens still allowed,
+        the tail's included; only set for links that declare `uses_mass`.
       whole: float32 [V], the row in vocabulary order, scaled like `values`; it tells of
         the tail while the row is open.
       closed: bool, no token outside the window is allowed any more.
       broken: bool, the window could not hold what a truncation kept.
       context: what the row knows of its past.
       state: the state of the link that is looking.
+      holes: whether dropped candidates may stand before allowed ones. Static.
     """
 
     values: jax.Array
@@ -40,6 +41,7 @@ class Candidates:
     broken: jax.Array
     context: Context
     state: object = ()
+    holes: bool = static(default=False)
 
     @property
     def alive(self) -> jax.Array:
@@ -48,7 +50,9 @@ class Candidates:
 
     @property
     def rank(self) -> jax.Array:
-        """How many allowed candidates stand before each, int32 [K]."""
+        """How many allowed candidates stand before each allowed one, int32 [K]."""
+        if not self.holes:
+            return jnp.arange(self.values.shape[0], dtype=jnp.int32)
         alive = self.alive.astype(jnp.int32)
         return prefix_sum(alive) - alive
 
@@ -63,9 +67,16 @@ class Candidates:
         return jnp.max(self.values)
 
     @property
+    def logprobs(self) -> jax.Array:
+        """Log-probabilities [K] as the distribution stands; needs `uses_mass`."""
+        # Taking the best away first is exact where it matters; far from 0, adding it to
+        # the normaliser would cost the digits of both.
+        return (self.values - finite_or_zero(self.best)) - self.log_z
+
+    @property
     def probs(self) -> jax.Array:
-        """Probabilities [K] under the distribution as it stands; needs `uses_mass`."""
-        return jnp.exp(self.values - self.log_z)
+        """Probabilities [K] as the distribution stands; needs `uses_mass`."""
+        return jnp.exp(self.logprobs)
 
 
 def narrow(link: Truncation, row: Candidates) -> Candidates:
@@ -79,6 +90,7 @@ def narrow(link: Truncation, row: Candidates) -> Candidates:
         values=jnp.where(off | keep, row.values, -jnp.inf),
         closed=jnp.where(off, row.closed, complete),
         broken=row.broken | ~(off | complete),
+        holes=row.holes or not link.keeps_prefix,
     )
 
 
@@ -91,13 +103,23 @@ def rescale(link: Scale, row: Candidates) -> Candidates:
 
 def weigh(rows: Candidates) -> Candidates:
     """Set `log_z` of a batch of rows, reading whole rows only where a tail is left."""
-    inside = log_sum_exp(rows.values)
+    best = finite_or_zero(jnp.max(rows.values, axis=1))[:, None]
+    inside = _log_sum(rows.values - best)
     if rows.values.shape == rows.whole.shape:
         return replace(rows, log_z=inside)
     settled = rows.closed | rows.broken
 
     def with_tails():
-        return jnp.where(settled, inside, log_sum_exp(rows.whole))
+        return jnp.where(settled, inside, _log_sum(rows.whole - best))
 
     log_z = jax.lax.cond(jnp.all(settled), lambda: inside, with_tails)
     return replace(rows, log_z=log_z)
+
+
+def finite_or_zero(value: jax.Array) -> jax.Array:
+    """Return what may be taken away from a row: -inf - -inf would be NaN."""
+    return jnp.where(jnp.isfinite(value), value, jnp.float32(0.0))
+
+
+def _log_sum(values: jax.Array) -> jax.Array:
+    return jnp.log(jnp.sum(jnp.exp(values), axis=-1))

@@ -30,6 +30,8 @@ class TopK(Truncation):
     arXiv 1805.04833.
     """
 
+    keeps_prefix = True
+
     k: Scalar = 0
     ties: str = static(default="exact")
     min_keep: Scalar = 1
@@ -81,6 +83,7 @@ class TopP(Truncation):
     """
 
     uses_mass = True
+    keeps_prefix = True
 
     p: Scalar = 1.0
     min_keep: Scalar = 1
@@ -119,6 +122,8 @@ class MinP(Truncation):
     Reference: Nguyen et al., Turning Up the Heat: Min-p Sampling for Creative and
     Coherent LLM Outputs, 2024, arXiv 2407.01082.
     """
+
+    keeps_prefix = True
 
     p: Scalar = 0.0
     min_keep: Scalar = 1

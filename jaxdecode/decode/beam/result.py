@@ -1,0 +1,100 @@
+"""What a search returns, and the walk along the back-pointers that writes it out."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxdecode.core.pytree import pytree
+from jaxdecode.core.shapes import Array
+from jaxdecode.core.status import Status
+from jaxdecode.decode.beam.state import (
+    BeamJob,
+    BeamState,
+    Finished,
+    Trail,
+    take_columns,
+)
+
+
+@pytree
+class Beams:
+    """The best hypotheses of each prompt, best first; R of them, up to T tokens.
+
+    Where fewer were found than asked for, the rest have status INVALID, length 0 and
+    score -inf.
+
+    Attributes:
+      tokens: int32 [B, R, T], generated tokens only, the eos included, then `pad_id`.
+      lengths: int32 [B, R], how many of them are real, the eos counted.
+      scores: float32 [B, R], descending.
+      status: int8 [B, R], a `Status`: EOS, LENGTH or INVALID.
+      token_logprobs: float32 [B, R, T], the log-prob that each token added to its
+        hypothesis, after the edits; 0 behind the end.
+      parents: int32 [B, R, T], the beam that each token was appended to, -1 behind the
+        end; None unless asked for.
+    """
+
+    tokens: Array
+    lengths: Array
+    scores: Array
+    status: Array
+    token_logprobs: Array
+    parents: Array | None
+
+
+def collect(job: BeamJob, state: BeamState) -> Beams:
+    """Return the best finished hypotheses of each prompt, all groups together."""
+    plan, found = job.plan, state.finished
+    found = jax.tree.map(lambda leaf: leaf, found)
+    scores = jnp.where(state.sound[:, None], found.scores, -jnp.inf)
+    tokens, logprobs, parents = walk(state.trail, found)
+
+    def of_prompt(leaf):
+        return leaf.reshape(-1, plan.prompt_beams, *leaf.shape[2:])
+
+    scores, order = jax.lax.top_k(of_prompt(scores), plan.num_return)
+    exists = scores > -jnp.inf
+
+    def best(leaf):
+        return take_columns(of_prompt(leaf), order)
+
+    lengths = jnp.where(exists, best(found.steps) + 1, 0)
+    real = jnp.arange(plan.steps_max)[None, None] < lengths[:, :, None]
+    # A group's beams are numbered after those of the groups before it.
+    group = (order // plan.beams * plan.beams).astype(jnp.int32)
+    return Beams(
+        tokens=jnp.where(real, best(tokens), job.pad_id),
+        lengths=lengths,
+        scores=scores,
+        status=jnp.where(exists, best(found.status), int(Status.INVALID)).astype(
+            jnp.int8
+        ),
+        token_logprobs=jnp.where(real, best(logprobs), 0.0),
+        parents=jnp.where(real, best(parents) + group[:, :, None], -1),
+    )
+
+
+def walk(trail: Trail, ends: Finished) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Follow the back-pointers from the last tokens of hypotheses [N, M].
+
+    Returns:
+      tokens int32, logprobs float32, parents int32, each [N, M, T]; entries behind a
+      hypothesis's last step mean nothing.
+    """
+    steps = jnp.arange(trail.tokens.shape[0], dtype=jnp.int32)
+
+    def back(at, item):
+        step, parents, tokens, logprobs = item
+        is_end = ends.steps == step
+        taken = (
+            jnp.where(is_end, ends.tokens, take_columns(tokens, at)),
+            jnp.where(is_end, ends.logprobs, take_columns(logprobs, at)),
+            jnp.where(is_end, ends.parents, take_columns(parents, at)),
+        )
+        before = jnp.where(step <= ends.steps, taken[2], at)
+        return before, taken
+
+    items = (steps, trail.parents, trail.tokens, trail.logprobs)
+    _, (tokens, logprobs, parents) = jax.lax.scan(
+        back, jnp.zeros_like(ends.parents), items, reverse=True
+    )
+    return tuple(jnp.moveaxis(leaf, 0, -1) for leaf in (tokens, logprobs, parents))  # type: ignore[return-value]

@@ -1,0 +1,82 @@
+"""The house stands on its floors: a file imports its own folder and lower floors only."""
+
+import ast
+import pathlib
+
+import pytest
+
+import jaxdecode
+
+PACKAGE = pathlib.Path(jaxdecode.__file__).parent
+FLOORS = {
+    "core": 1,
+    "cache": 2,
+    "transforms": 2,
+    "sampling": 3,
+    "models": 3,
+    "decode": 4,
+    "weights": 4,
+    "text": 5,
+    "testing": 5,
+    "engine": 6,
+    "cli": 7,
+}
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE)
+
+
+def floor_of(folder):
+    return FLOORS[folder]
+
+
+def imported_folders(path):
+    """Yield the folders of the package that a file imports, at any depth of its code."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "jaxdecode" and len(parts) > 1 and parts[1] in FLOORS:
+                yield parts[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_imports_only_its_own_folder_and_lower_floors(path):
+    home = path.relative_to(PACKAGE).parts[0]
+    for folder in imported_folders(path):
+        assert folder == home or FLOORS[folder] < FLOORS[home], (
+            f"{path.relative_to(PACKAGE)} (floor {FLOORS[home]}) imports {folder} "
+            f"(floor {FLOORS[folder]})"
+        )
+
+
+def test_every_folder_has_a_floor():
+    folders = {p.relative_to(PACKAGE).parts[0] for p in FILES}
+    assert folders - {"__pycache__"} <= set(FLOORS)
+
+
+def test_decode_and_models_never_meet():
+    met = {
+        (path.relative_to(PACKAGE).parts[0], folder)
+        for path in FILES
+        for folder in imported_folders(path)
+    }
+    assert not met & {("decode", "models"), ("models", "decode")}
+
+
+@pytest.mark.parametrize("name", [n for n in jaxdecode.__all__ if n[0] != "_"])
+def test_every_public_name_is_documented_in_the_house_style(name):
+    value = getattr(jaxdecode, name)
+    doc = value.__doc__ or ""
+    first = doc.strip().split("\n")[0]
+    assert first.endswith((".", ":")), f"{name}: the first line is not a sentence"
+    if callable(value) and getattr(value, "__module__", "").startswith("jaxdecode"):
+        assert len(doc) > 60, f"{name}: says too little"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_file_says_what_it_knows(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))

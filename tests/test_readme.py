@@ -1,0 +1,22 @@
+"""What the README shows runs."""
+
+import pathlib
+import re
+
+import pytest
+
+README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("block", BLOCKS, ids=[f"block{i}" for i in range(len(BLOCKS))])
+def test_the_examples_run(block, capsys):
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    assert capsys.readouterr().out.strip()
+
+
+def test_the_two_commands_exist():
+    root = pathlib.Path(__file__).parent.parent
+    for command in re.findall(r"^(scripts/\w+)", README, re.MULTILINE):
+        assert (root / command).stat().st_mode & 0o111, f"{command} cannot be run"
