@@ -44,18 +44,31 @@ def within(
       TypeError: for a string, a boolean, None or an object that is not a number.
       ValueError: for NaN, a value out of range, or more than one axis.
     """
-    who = type(node).__name__
-    rule = _range_rule(low, high, low_open)
+    bounds = {"low": low, "high": high, "low_open": low_open, "infinite": infinite}
     for name, value in named.items():
-        array = numeric(who, name, value, np.float32)
-        if isinstance(array, np.ndarray):
-            bad = np.isnan(array) | (array < low) | (array > high)
-            if low_open:
-                bad |= array == low
-            if not infinite:
-                bad |= np.isinf(array)
-            _refuse(who, name, rule, array, bad, value)
-        assign(node, name, array)
+        assign(node, name, real(type(node).__name__, name, value, **bounds))
+
+
+def real(
+    who: str,
+    name: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    low_open: bool = False,
+    infinite: bool = False,
+) -> Any:
+    """Return `value`, a number or one per row, as float32 in a range (see `within`)."""
+    array = numeric(who, name, value, np.float32)
+    if isinstance(array, np.ndarray):
+        bad = np.isnan(array) | (array < low) | (array > high)
+        if low_open:
+            bad |= array == low
+        if not infinite:
+            bad |= np.isinf(array)
+        _refuse(who, name, _range_rule(low, high, low_open), array, bad, value)
+    return array
 
 
 def integers(node: Any, *, low: int = _INT32.min, high: int = _INT32.max, **named: Any):

@@ -76,7 +76,12 @@ def extend(model: Model, job: Job, state: State) -> State:
             lambda chain, links, drawn: chain.update(links, drawn),
             job.chain,
             state.links,
-            Drawn(token=drawn.token, logprob=drawn.logprob, context=contexts),
+            Drawn(
+                token=drawn.token,
+                logprob=drawn.logprob,
+                context=contexts,
+                seen=drawn.seen,
+            ),
         ),
         step=state.step + 1,
         model_logprobs=_emit(state.model_logprobs, state.step, raw, write),

@@ -16,7 +16,13 @@ import jax.numpy as jnp
 from jaxdecode.core.numerics import is_valid
 from jaxdecode.core.pytree import pytree
 from jaxdecode.sampling.noise import gumbel_at
-from jaxdecode.sampling.process import edit, process, run_tail, scale_rows
+from jaxdecode.sampling.process import (
+    edit,
+    observe,
+    process_seen,
+    run_tail,
+    scale_rows,
+)
 from jaxdecode.sampling.select import arg_max, select
 from jaxdecode.transforms import Candidates, Chain, Context, Truncation
 from jaxdecode.transforms.candidates import finite_or_zero
@@ -32,11 +38,13 @@ class Draw:
       token: int32 [B]; meaningless where `valid` is False.
       logprob: float32 [B], under the distribution it was drawn from.
       valid: bool [B], False for NaN, +inf or a row with every token banned.
+      seen: what each link observed of its row and the token; () if none observes.
     """
 
     token: jax.Array
     logprob: jax.Array
     valid: jax.Array
+    seen: Any = ()
 
 
 def draw(
@@ -62,13 +70,19 @@ def draw(
     rows = edit(chain, logits, contexts, states)
     valid = is_valid(logits) & is_valid(rows)
     if chain.is_mixed:
-        rows = process(chain, logits, contexts, states)
+        rows, views = process_seen(chain, logits, contexts, states)
         token, logprob = _draw_whole(rows, contexts.key)
-        return Draw(token, logprob, valid & is_valid(rows))
+        seen = observe(chain, views, token) if chain.observes else ()
+        return Draw(token, logprob, valid & is_valid(rows), seen)
+
+    blank = (jnp.zeros(valid.shape, jnp.int32), jnp.zeros(valid.shape, jnp.float32))
+    if chain.observes:  # every row must be seen by the links that observe
+        found = (*blank, _nothing_seen(chain, rows, contexts, states))
+        found = _draw_windowed(chain, rows, contexts, states, valid, windows, found)
+        return Draw(found[0], found[1], valid, found[2])
 
     greedy, plain = _kinds(chain, logits.shape[0])
     windowed = valid & ~greedy & ~plain
-    blank = (jnp.zeros(valid.shape, jnp.int32), jnp.zeros(valid.shape, jnp.float32))
 
     def take_best(found):
         return _merge(greedy, (jax.vmap(arg_max)(rows), blank[1]), found)
@@ -93,11 +107,12 @@ def _draw_windowed(chain, rows, contexts, states, todo, windows, found):
 
     def from_window(size, todo, found):
         kept = jax.vmap(lambda row, context: select(row, context, size))(rows, contexts)
-        kept = run_tail(chain.tail, kept, tail_states)
+        kept, views = run_tail(chain.tail, kept, tail_states)
         settled = todo & kept.closed & ~kept.broken
-        return todo & ~settled, _merge(
-            settled, _draw_candidates(kept, vocab_size), found
-        )
+        new = _draw_candidates(kept, vocab_size)
+        if chain.observes:
+            new = (*new, observe(chain, [None] * len(chain.head) + views, new[0]))
+        return todo & ~settled, _merge(settled, new, found)
 
     for size in [w for w in windows if w < vocab_size] + [vocab_size]:
         todo, found = jax.lax.cond(
@@ -108,6 +123,17 @@ def _draw_windowed(chain, rows, contexts, states, todo, windows, found):
             found,
         )
     return found
+
+
+def _nothing_seen(chain, rows, contexts, states):
+    """Return zeros where observations will stand."""
+
+    def seen(rows, contexts, states):
+        _, views = process_seen(chain, rows, contexts, states)
+        return observe(chain, views, jnp.zeros(rows.shape[:1], jnp.int32))
+
+    shapes = jax.eval_shape(seen, rows, contexts, states)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _kinds(chain: Chain, rows: int) -> tuple[jax.Array, jax.Array]:

@@ -9,10 +9,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxdecode.core.pytree import replace
 from jaxdecode.sampling.select import in_place, select, unsort
-from jaxdecode.transforms import Candidates, Chain, Context, Edit, Link, Scale
+from jaxdecode.transforms import (
+    Candidates,
+    Chain,
+    Context,
+    Edit,
+    Link,
+    Scale,
+    Truncation,
+)
 from jaxdecode.transforms.candidates import narrow, rescale, weigh
 
 
@@ -31,8 +40,14 @@ def process(chain: Chain, logits: jax.Array, contexts: Context, states: Any):
       contexts: `Context` with leaves [B, ...].
       states: the links' states, leaves [B, ...].
     """
+    return process_seen(chain, logits, contexts, states)[0]
+
+
+def process_seen(chain: Chain, logits: jax.Array, contexts: Context, states: Any):
+    """Return the processed rows, and what each observing link saw (see `run_tail`)."""
     rows = edit(chain, logits, contexts, states)
     links, rest = chain.tail, states[len(chain.head) :]
+    views: list[Candidates | None] = [None] * len(chain.head)
     vocab_size = logits.shape[1]
     while links:
         stop = next(
@@ -42,12 +57,15 @@ def process(chain: Chain, logits: jax.Array, contexts: Context, states: Any):
             ordered = jax.vmap(lambda row, c: select(row, c, vocab_size))(
                 rows, contexts
             )
-            rows = jax.vmap(unsort)(run_tail(links[:stop], ordered, rest[:stop]))
+            sorted_rows, seen = run_tail(links[:stop], ordered, rest[:stop])
+            rows = jax.vmap(unsort)(sorted_rows)
+            views += seen
         else:
             stop = 1
             rows = _edits(links[:1], rows, contexts, rest[:1])
+            views.append(None)
         links, rest = links[stop:], rest[stop:]
-    return rows
+    return rows, views
 
 
 def edit(chain: Chain, logits: jax.Array, contexts: Context, states: Any) -> jax.Array:
@@ -67,17 +85,55 @@ def scale_rows(chain: Chain, rows: jax.Array, contexts: Context, states: Any):
     return _edits([p[0] for p in pairs], rows, contexts, [p[1] for p in pairs])
 
 
-def run_tail(links: Sequence[Link], rows: Candidates, states: Any) -> Candidates:
-    """Return the candidates of a batch after truncations and scales."""
+def run_tail(links: Sequence[Link], rows: Candidates, states: Any):
+    """Return the candidates of a batch after truncations and scales, and the views.
+
+    A view is the batch as a link saw it, for each link that observes; None for others.
+    """
+    views: list[Candidates | None] = []
     for link, state in zip(links, states, strict=True):
-        rows = replace(rows, state=state)
-        if isinstance(link, Scale):
-            rows = over_rows(lambda c, r: rescale(c.links[0], r), Chain((link,)), rows)
-            continue
-        if link.uses_mass:  # type: ignore[attr-defined]
-            rows = weigh(rows)
-        rows = over_rows(lambda c, r: narrow(c.links[0], r), Chain((link,)), rows)
-    return replace(rows, state=())
+        assert isinstance(link, (Scale, Truncation))
+        rows = replace(rows, state=state, measured=_measured(link, rows))
+        step = rescale
+        if isinstance(link, Truncation):
+            rows, step = (weigh(rows) if link.uses_mass else rows), narrow
+        views.append(rows if link.observes else None)
+        rows = over_rows(lambda c, r, f=step: f(c.links[0], r), Chain((link,)), rows)
+    return replace(rows, state=(), measured=()), views
+
+
+def observe(chain: Chain, views: Sequence[Candidates | None], tokens: jax.Array):
+    """Return what each link of a chain observes of the tokens [B] that were drawn."""
+
+    def one_row(single, row, token):
+        return single.links[0].observe(row, token)
+
+    pairs = zip(chain.links, views, strict=True)
+    return tuple(
+        () if view is None else over_rows(one_row, Chain((link,)), view, tokens)
+        for link, view in pairs
+    )
+
+
+def _measured(link: Scale | Truncation, rows: Candidates):
+    """Return what a link measures, on whole rows only where a tail is left."""
+    if not link.measures:
+        return ()
+
+    def of(values):
+        return over_rows(lambda c, v: c.links[0].measure(v), Chain((link,)), values)
+
+    inside = of(rows.values)
+    if rows.values.shape == rows.whole.shape:
+        return inside
+    settled = rows.closed | rows.broken
+
+    def with_tails():
+        return jax.tree.map(
+            lambda i, w: jnp.where(settled, i, w), inside, of(rows.whole)
+        )
+
+    return jax.lax.cond(jnp.all(settled), lambda: inside, with_tails)
 
 
 def _edits(links: Sequence[Link], rows, contexts, states) -> jax.Array:
@@ -87,7 +143,9 @@ def _edits(links: Sequence[Link], rows, contexts, states) -> jax.Array:
     def one_row(chain, row, context, states):
         for link, state in zip(chain.links, states, strict=True):
             if isinstance(link, Scale):
-                row = rescale(link, replace(in_place(row, context), state=state)).values
+                whole = replace(in_place(row, context), state=state)
+                measured = link.measure(row) if link.measures else ()
+                row = rescale(link, replace(whole, measured=measured)).values
             else:
                 row = link(row, context, state)
         return row

@@ -3,35 +3,79 @@
 from jaxdecode.transforms.base import Context, Drawn, Edit, Link, Scale, Truncation
 from jaxdecode.transforms.candidates import Candidates
 from jaxdecode.transforms.chain import Chain, as_chain, chain, joint
+from jaxdecode.transforms.cutoffs import EpsilonCutoff, EtaCutoff, PLess, TopA
+from jaxdecode.transforms.feedback import AdaptiveP, Mirostat
+from jaxdecode.transforms.forcing import (
+    AllowTokens,
+    ExponentialDecayLength,
+    ForcedTokens,
+    SuppressAtBegin,
+)
+from jaxdecode.transforms.ngrams import DRY, NoRepeatNGram
 from jaxdecode.transforms.penalties import (
+    EncoderRepetition,
     FrequencyPenalty,
     PresencePenalty,
     RepetitionPenalty,
 )
-from jaxdecode.transforms.scale import Temperature
+from jaxdecode.transforms.scale import DynamicTemperature, Quadratic, Temperature
+from jaxdecode.transforms.sequences import BanSequences, SequenceBias
+from jaxdecode.transforms.shape import TailFree, TopNSigma
 from jaxdecode.transforms.truncation import MinP, TopK, TopP
+from jaxdecode.transforms.typicality import TopH, Typical
 from jaxdecode.transforms.vocabulary import BanTokens, LogitBias, MinNewTokens
+from jaxdecode.transforms.watermark import (
+    Watermark,
+    WatermarkEvidence,
+    detect_watermark,
+)
+from jaxdecode.transforms.xtc import XTC
 
 __all__ = [
+    "DRY",
+    "XTC",
+    "AdaptiveP",
+    "AllowTokens",
+    "BanSequences",
     "BanTokens",
     "Candidates",
     "Chain",
     "Context",
     "Drawn",
+    "DynamicTemperature",
     "Edit",
+    "EncoderRepetition",
+    "EpsilonCutoff",
+    "EtaCutoff",
+    "ExponentialDecayLength",
+    "ForcedTokens",
     "FrequencyPenalty",
     "Link",
     "LogitBias",
     "MinNewTokens",
     "MinP",
+    "Mirostat",
+    "NoRepeatNGram",
+    "PLess",
     "PresencePenalty",
+    "Quadratic",
     "RepetitionPenalty",
     "Scale",
+    "SequenceBias",
+    "SuppressAtBegin",
+    "TailFree",
     "Temperature",
+    "TopA",
+    "TopH",
     "TopK",
+    "TopNSigma",
     "TopP",
     "Truncation",
+    "Typical",
+    "Watermark",
+    "WatermarkEvidence",
     "as_chain",
     "chain",
+    "detect_watermark",
     "joint",
 ]

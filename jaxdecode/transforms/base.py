@@ -52,11 +52,13 @@ class Drawn:
       token: int32, the id that was drawn; it stands at position `context.length`.
       logprob: float32, its log-probability under the distribution it was drawn from.
       context: the row's past, without the token.
+      seen: what the link's `observe` returned; () for links without one.
     """
 
     token: jax.Array
     logprob: jax.Array
     context: Context
+    seen: Any = ()
 
 
 class Link:
@@ -64,9 +66,14 @@ class Link:
 
     Attributes:
       stochastic: whether it reads `context.key`.
+      observes: whether `update` reads `drawn.seen`. Only a `Truncation` can: an edit has
+        no candidates to observe.
+      reweighs: whether it gives candidates a new order; it must be the last link.
     """
 
     stochastic: ClassVar[bool] = False
+    observes: ClassVar[bool] = False
+    reweighs: ClassVar[bool] = False
 
     def init(self, context: Context) -> Any:
         """Return the state of one row whose past is `context`; () if there is none."""
@@ -93,11 +100,21 @@ class Edit(Link):
 
 
 class Scale(Link):
-    """A link that changes values but not their order."""
+    """A link that changes values but not their order: temperatures of all kinds.
+
+    Attributes:
+      measures: whether `scale` reads `row.measured`, which is then what `measure` says.
+    """
+
+    measures: ClassVar[bool] = False
 
     def scale(self, values: jax.Array, row: "Candidates") -> jax.Array:
         """Return `values` changed; they are the row's candidates, or its whole row."""
         raise NotImplementedError
+
+    def measure(self, values: jax.Array) -> Any:
+        """Return numbers about all allowed tokens, from their values; -inf is banned."""
+        return ()
 
 
 class Truncation(Link):
@@ -106,12 +123,15 @@ class Truncation(Link):
     Attributes:
       min_keep: how many of the best tokens it always keeps.
       uses_mass: whether `keep` or `complete` reads probabilities.
-      keeps_argmax: whether the best token always stays.
+      measures: whether they read `row.measured`, which is then what `measure` says.
+      keeps_argmax: whether the best token always stays; if not, `keep` itself sees to
+        `min_keep`.
       keeps_prefix: whether no token stays behind one that is dropped.
     """
 
     min_keep: Any = 1
     uses_mass: ClassVar[bool] = False
+    measures: ClassVar[bool] = False
     keeps_argmax: ClassVar[bool] = True
     keeps_prefix: ClassVar[bool] = False
 
@@ -129,3 +149,19 @@ class Truncation(Link):
     def is_off(self) -> jax.Array | np.ndarray | bool:
         """Say whether the parameters of one row have their neutral value."""
         return False
+
+    def is_idle(self, row: "Candidates") -> Any:
+        """Say whether it changes nothing of this row; at least where it is off."""
+        return self.is_off()
+
+    def measure(self, values: jax.Array) -> Any:
+        """Return numbers about all allowed tokens, from their values; -inf is banned."""
+        return ()
+
+    def reweigh(self, row: "Candidates") -> jax.Array:
+        """Return new values for the candidates, for links that declare `reweighs`."""
+        return row.values
+
+    def observe(self, row: "Candidates", token: jax.Array) -> Any:
+        """Return what `update` shall know: numbers, from the row as this link saw it."""
+        return ()

@@ -7,6 +7,8 @@ that cuts somewhere inside its tail cannot be told from the window: it is broken
 the caller takes a larger one.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -30,6 +32,7 @@ class Candidates:
       broken: bool, the window could not hold what a truncation kept.
       context: what the row knows of its past.
       state: the state of the link that is looking.
+      measured: what that link's `measure` says of all tokens still allowed.
       holes: whether dropped candidates may stand before allowed ones. Static.
     """
 
@@ -40,7 +43,8 @@ class Candidates:
     closed: jax.Array
     broken: jax.Array
     context: Context
-    state: object = ()
+    state: Any = ()
+    measured: Any = ()
     holes: bool = static(default=False)
 
     @property
@@ -81,13 +85,17 @@ class Candidates:
 
 def narrow(link: Truncation, row: Candidates) -> Candidates:
     """Drop from one row what `link` does not keep, and say what became of the tail."""
-    off = link.is_off()
-    keep = row.alive & (link.keep(row) | (row.rank < link.min_keep))
-    whole_in_window = link.complete(row) & (row.count >= link.min_keep)
+    off = link.is_idle(row)
+    keep, whole_in_window = link.keep(row), link.complete(row)
+    if link.keeps_argmax:
+        keep |= row.rank < link.min_keep
+        whole_in_window &= row.count >= link.min_keep
     complete = row.closed | whole_in_window
+    values = link.reweigh(row) if link.reweighs else row.values
+    kept = jnp.where(row.alive & keep, values, -jnp.inf)
     return replace(
         row,
-        values=jnp.where(off | keep, row.values, -jnp.inf),
+        values=jnp.where(off, row.values, kept),
         closed=jnp.where(off, row.closed, complete),
         broken=row.broken | ~(off | complete),
         holes=row.holes or not link.keeps_prefix,

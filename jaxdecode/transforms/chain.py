@@ -6,6 +6,7 @@ structure: the classes, their order, and static fields. Everything else is data.
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -57,6 +58,11 @@ class Chain:
         """Whether a link reads the step key."""
         return any(link.stochastic for link in self.links)
 
+    @property
+    def observes(self) -> bool:
+        """Whether a link's state advances on what it saw of the row."""
+        return any(link.observes for link in self.links)
+
     def _first_truncation(self) -> int:
         kinds = [isinstance(link, Truncation) for link in self.links]
         return kinds.index(True) if True in kinds else len(kinds)
@@ -67,8 +73,11 @@ class Chain:
 
     def update(self, states: tuple[Any, ...], drawn: Drawn) -> tuple[Any, ...]:
         """Return the state of each link after a token of one row."""
-        pairs = zip(self.links, states, strict=True)
-        return tuple(link.update(state, drawn) for link, state in pairs)
+        seen = drawn.seen or ((),) * len(self.links)
+        return tuple(
+            link.update(state, replace(drawn, seen=what))
+            for link, state, what in zip(self.links, states, seen, strict=True)
+        )
 
     def check(self, rows: int, vocab_size: int) -> None:
         """Raise ValueError if a link does not fit the batch or the vocabulary."""
@@ -120,6 +129,7 @@ def chain(*links: Link | Chain) -> Chain:
 
     Raises:
       TypeError: for something that is not a link.
+      ValueError: for a link behind one that must be the last.
     """
     flat: list[Link] = []
     for link in links:
@@ -130,6 +140,12 @@ def chain(*links: Link | Chain) -> Chain:
         else:
             hint = f"; write {link.__name__}(...)" if isinstance(link, type) else ""
             raise TypeError(f"chain: every link must be a link, got {link!r}{hint}.")
+    for link, after in itertools.pairwise(flat):
+        if link.reweighs:
+            raise ValueError(
+                f"chain: {type(link).__name__} must be the last link, for it gives the "
+                f"tokens a new order, got {type(after).__name__} after it."
+            )
     return Chain(tuple(flat))
 
 

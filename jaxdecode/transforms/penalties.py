@@ -145,6 +145,40 @@ class RepetitionPenalty(_Counting):
         return jnp.where(state > 0, lowered, logits)
 
 
+@pytree
+class EncoderRepetition(Edit):
+    """Raise the logits of the prompt's tokens, so that the text stays with its source.
+
+    `z[j] <- z[j] * penalty if z[j] > 0 else z[j] / penalty` for every token of the
+    prompt, once however often it occurs.
+
+    Args:
+      penalty: > 0; 1 is neutral, above 1 favours the prompt's tokens. Usual values: 1 to
+        1.5.
+
+    Raises:
+      ValueError: if `penalty` is not above 0 and finite.
+
+    Reference: Hugging Face transformers, `encoder_repetition_penalty`, which is
+    `RepetitionPenalty` with the inverse penalty on the source alone.
+    """
+
+    penalty: Scalar = 1.0
+
+    def __post_init__(self):
+        check.within(self, penalty=self.penalty, low=0.0, low_open=True)
+
+    def init(self, context):
+        is_prompt = jnp.arange(context.tokens.shape[0]) < context.prompt_length
+        counts = jnp.zeros((context.vocab_size,), jnp.float32)
+        return _add(counts, context.tokens, is_prompt)
+
+    def __call__(self, logits, context, state):
+        raised = jnp.where(logits > 0, logits * self.penalty, logits / self.penalty)
+        largest = jnp.finfo(jnp.float32).max  # +inf would make the row invalid
+        return jnp.where(state > 0, jnp.minimum(raised, largest), logits)
+
+
 def _add(counts: jax.Array, tokens, where, *, by: float = 1.0) -> jax.Array:
     """Add `by` to the counts of `tokens` where a mask says so; others are dropped."""
     ids = jnp.where(where, tokens, counts.shape[0])

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core import check
-from jaxdecode.core.pytree import pytree
+from jaxdecode.core.pytree import assign, pytree
 from jaxdecode.core.shapes import Scalar
 from jaxdecode.transforms.base import Scale
+from jaxdecode.transforms.candidates import finite_or_zero
+from jaxdecode.transforms.cutoffs import entropy
 
 
 @pytree
@@ -34,16 +36,98 @@ class Temperature(Scale):
         check.within(self, t=self.t, low=0.0)
 
     def scale(self, values, row):
-        divisor = jnp.where(self.t > 0, self.t, jnp.float32(1.0))
-        overflow = jnp.isfinite(row.best) & ~jnp.isfinite(row.best / divisor)
-        shifted = values - jnp.where(overflow, row.best, jnp.float32(0.0))
-        is_first = _is_first_maximum(values, row.best)
-        return jnp.where(
-            self.t > 0, shifted / divisor, jnp.where(is_first, values, -jnp.inf)
-        )
+        return _divide(values, row.best, self.t)
 
     def is_greedy(self):
         return self.t == 0
+
+
+@pytree
+class DynamicTemperature(Scale):
+    """Divide the logits by a temperature that grows with the row's entropy.
+
+    `t = low + (high - low) * (H / log(n)) ** exponent`, H being the entropy and n the
+    number of tokens still allowed; `z <- z / t`. A row with one token left stays as it
+    is; where t is 0, only the first maximum is left.
+
+    Args:
+      low: the temperature of a certain row, >= 0; 1 is neutral. Usual values: 0 to 1.
+      high: the temperature of a flat row, >= 0; 1 is neutral. Usual values: 1 to 2.
+      exponent: how late the temperature grows, > 0. Usual value: 1.
+
+    Raises:
+      ValueError: if a value is out of range, NaN or infinite.
+
+    Reference: kalomaze, Dynamic Temperature Sampling, 2023; low and high as in
+    text-generation-webui, which llama.cpp writes as t - range and t + range.
+    """
+
+    measures = True
+
+    low: Scalar = 1.0
+    high: Scalar = 1.0
+    exponent: Scalar = 1.0
+
+    def __post_init__(self):
+        who = type(self).__name__
+        assign(self, "low", check.real(who, "low", self.low, low=0.0))
+        assign(self, "high", check.real(who, "high", self.high, low=0.0))
+        check.within(self, exponent=self.exponent, low=0.0, low_open=True)
+
+    def measure(self, values):
+        return entropy(values), jnp.sum(values > -jnp.inf)
+
+    def scale(self, values, row):
+        found, count = row.measured
+        most = jnp.log(jnp.maximum(count, 2).astype(jnp.float32))
+        share = jnp.clip(found / most, 0.0, 1.0) ** self.exponent
+        t = self.low + (self.high - self.low) * share
+        return jnp.where(count < 2, values, _divide(values, row.best, t))
+
+
+@pytree
+class Quadratic(Scale):
+    """Bend the logits down, the more the further they are from the best (smoothing).
+
+    With `d = z - max(z)`:
+    `z <- max(z) - (3 - curve) / 2 * factor * d**2 + (curve - 1) / 2 * factor * d**3`.
+
+    Args:
+      factor: how steep, >= 0; 0 is off (neutral). Usual values: 0.1 to 1.
+      curve: how much of it is cubic, in [1, 3], where the order of the tokens stays;
+        1 is purely quadratic. Usual values: 1 to 2.
+
+    Raises:
+      ValueError: if a value is out of range or NaN.
+
+    Reference: kalomaze, quadratic sampling ("smoothing factor"), text-generation-webui,
+    2024. That one takes the maximum over the whole batch; here each row has its own.
+    """
+
+    factor: Scalar = 0.0
+    curve: Scalar = 1.0
+
+    def __post_init__(self):
+        check.within(self, factor=self.factor, low=0.0)
+        check.within(self, curve=self.curve, low=1.0, high=3.0)
+
+    def scale(self, values, row):
+        best = finite_or_zero(row.best)
+        d = values - best
+        square = (3 - self.curve) / 2 * self.factor
+        cube = (self.curve - 1) / 2 * self.factor
+        bent = best - (square - cube * d) * d * d  # each term is 0 or negative
+        bent = jnp.where(d == 0, best, bent)
+        return jnp.where((self.factor == 0) | (values == -jnp.inf), values, bent)
+
+
+def _divide(values: jax.Array, best: jax.Array, t: jax.Array) -> jax.Array:
+    """Return values / t, in float32's range; at t = 0 only the first maximum."""
+    divisor = jnp.where(t > 0, t, jnp.float32(1.0))
+    overflow = jnp.isfinite(best) & ~jnp.isfinite(best / divisor)
+    shifted = values - jnp.where(overflow, best, jnp.float32(0.0))
+    is_first = _is_first_maximum(values, best)
+    return jnp.where(t > 0, shifted / divisor, jnp.where(is_first, values, -jnp.inf))
 
 
 def _is_first_maximum(values: jax.Array, best: jax.Array) -> jax.Array:

@@ -68,7 +68,7 @@ class LogitBias(Edit):
 
     def check_vocabulary(self, vocab_size):
         if self.ids is not None:
-            _check_ids("LogitBias", "bias", self.ids, vocab_size)
+            check_ids("LogitBias", "bias", self.ids, vocab_size)
         elif self.bias.shape != (vocab_size,):
             raise ValueError(
                 "LogitBias: `bias` must have one entry per token of the vocabulary "
@@ -97,7 +97,7 @@ class BanTokens(Edit):
         return logits.at[self.ids].set(-jnp.inf, mode="drop")
 
     def check_vocabulary(self, vocab_size):
-        _check_ids("BanTokens", "ids", self.ids, vocab_size)
+        check_ids("BanTokens", "ids", self.ids, vocab_size)
 
 
 @pytree
@@ -125,7 +125,7 @@ class MinNewTokens(Edit):
         return logits.at[ids].set(-jnp.inf, mode="drop")
 
     def check_vocabulary(self, vocab_size):
-        _check_ids("MinNewTokens", "eos_ids", self.eos_ids, vocab_size)
+        check_ids("MinNewTokens", "eos_ids", self.eos_ids, vocab_size)
 
 
 def padded_ids(who: str, name: str, ids: Any) -> Any:
@@ -151,7 +151,8 @@ def _entries(bias: Mapping) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _check_ids(who: str, name: str, ids: Any, vocab_size: int) -> None:
+def check_ids(who: str, name: str, ids: Any, vocab_size: int) -> None:
+    """Refuse ids that the vocabulary does not have; padding and tracers pass."""
     if isinstance(ids, (np.ndarray, jax.Array)) and not check.is_traced(ids):
         array = np.asarray(ids)
         check.in_vocabulary(who, name, array[array != NO_ID], vocab_size)

@@ -57,7 +57,7 @@ def test_new_values_never_compile_again():
         run(eos_ids=3)
         run(eos_ids=[1, 2, 3, 4, 5])
         run(pad_id=5)
-    assert count.compiles == 0
+    assert count.count == 0, count.names
 
 
 def test_prompts_of_one_bucket_share_a_program():
@@ -66,21 +66,21 @@ def test_prompts_of_one_bucket_share_a_program():
         run(prompts=[[1], [2], [3]])
         run(prompts=[[1] * 16, [2], [3, 4]])
         run(prompts=(np.ones((3, 5), np.int32), np.asarray([5, 2, 1])))
-    assert count.compiles == 0
+    assert count.count == 0, count.names
 
 
 def test_other_links_and_sizes_do_compile():
     run()
     with count_compiles() as count:
         run(prompts=[[1] * 17, [2], [3, 4]])
-    assert count.compiles >= 1
+    assert count.count >= 1
 
 
 def test_other_weights_of_one_shape_share_a_program():
     jd.generate(tiny.llama(), PROMPTS, 0, max_new_tokens=6)
     with count_compiles() as count:
         jd.generate(tiny.llama(seed=3), PROMPTS, 0, max_new_tokens=6)
-    assert count.compiles == 0
+    assert count.count == 0, count.names
 
 
 def test_a_link_shared_by_all_rows_is_data_too():
@@ -91,7 +91,7 @@ def test_a_link_shared_by_all_rows_is_data_too():
     assert (np.asarray(biased({9: 1e3}).tokens) == 9).all()
     with count_compiles() as count:
         assert (np.asarray(biased({4: 1e3, 8: 1.0}).tokens) == 4).all()
-    assert count.compiles == 0
+    assert count.count == 0, count.names
 
 
 def as_arrays(prompts):

@@ -38,15 +38,17 @@ class Options:
     memory: Any = "auto"
     new_tokens_max: int | None = None
     wide: Any = False
+    spare_beams: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class BeamRequest:
-    """A checked call: what to read, what to do, and how wide the result is."""
+    """A checked call: what to read, what to do, and how much of the result is wanted."""
 
     prompts: Prompts
     job: BeamJob
     width: int
+    num_return: int
 
 
 def prepare_search(
@@ -74,7 +76,7 @@ def prepare_search(
       TypeError: for an argument of the wrong kind.
       ValueError: for a value out of range.
     """
-    beams = check_beams(who, num_beams, model.vocab_size, options.wide)
+    beams = check_beams(who, num_beams, model.vocab_size, options)
     returned = _integer(who, "num_return", options.num_return)
     if returned > beams:
         raise ValueError(
@@ -110,7 +112,6 @@ def prepare_search(
             beams // groups, request.job.eos_ids, model.vocab_size
         ),
         steps_max=request.job.new_tokens_max,
-        num_return=returned,
         sampled=key is not None,
         renormalize=_switch(who, "renormalize", options.renormalize),
         memory=options.memory,
@@ -131,17 +132,20 @@ def prepare_search(
         phrases=phrases,
         plan=plan,
     )
-    return BeamRequest(request.prompts, job, request.width)
+    return BeamRequest(request.prompts, job, request.width, returned)
 
 
-def check_beams(who: str, num_beams: Any, vocab_size: int, wide: Any) -> int:
+def check_beams(who: str, num_beams: Any, vocab_size: int, options: Options) -> int:
     """Return the number of beams, refusing what the vocabulary cannot fill."""
     beams = _integer(who, "num_beams", num_beams)
-    if beams > vocab_size and not _switch(who, "wide", wide):
+    most = vocab_size - options.spare_beams
+    if beams > most and not _switch(who, "wide", options.wide):
         raise ValueError(
-            f"{who}: `num_beams` must be <= {vocab_size}, the vocabulary size, which is "
-            f"all that one step can fill (wide=True allows it), got {beams}."
+            f"{who}: `num_beams` must be in [1, {most}] for a vocabulary of "
+            f"{vocab_size}, as one step cannot fill more (wide=True allows them), "
+            f"got {beams}."
         )
+    beams += options.spare_beams
     if beams * vocab_size > INT32_MAX:
         raise ValueError(
             f"{who}: `num_beams` * vocabulary size must be <= {INT32_MAX}, "
@@ -240,5 +244,3 @@ def _switch(who: str, name: str, value: Any) -> bool:
             f"({type(value).__name__})."
         )
     return bool(value)
-
-

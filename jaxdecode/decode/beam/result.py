@@ -42,16 +42,15 @@ class Beams:
 
 
 def collect(job: BeamJob, state: BeamState) -> Beams:
-    """Return the best finished hypotheses of each prompt, all groups together."""
+    """Return the finished hypotheses of each prompt, best first, all groups together."""
     plan, found = job.plan, state.finished
-    found = jax.tree.map(lambda leaf: leaf, found)
     scores = jnp.where(state.sound[:, None], found.scores, -jnp.inf)
     tokens, logprobs, parents = walk(state.trail, found)
 
     def of_prompt(leaf):
         return leaf.reshape(-1, plan.prompt_beams, *leaf.shape[2:])
 
-    scores, order = jax.lax.top_k(of_prompt(scores), plan.num_return)
+    scores, order = jax.lax.top_k(of_prompt(scores), plan.prompt_beams)
     exists = scores > -jnp.inf
 
     def best(leaf):

@@ -51,7 +51,7 @@ def beam_search(
 
     Recompiles for another model structure, number of rows, bucket of prompt length or of
     `max_new_tokens`, links, kind of scoring, number of eos ids, and for `num_beams`,
-    `num_return`, `groups`, `renormalize`, `memory` and the sizes of `required`; never
+    `groups`, `renormalize`, `memory` and the sizes of `required`; never
     for other values. Works inside the caller's `jit`, with prompts as a pair of arrays.
 
     Args:
@@ -130,7 +130,7 @@ def beam_search(
 def finish(arrays, fixed: Fixed, request: BeamRequest, *, with_parents: bool) -> Beams:
     """Run a checked request and cut the result to the columns asked for."""
     found = run(arrays, request.prompts, request.job, fixed=fixed)
-    found = cut(found, request.width)
+    found = cut(found, request.num_return, request.width)
     return found if with_parents else replace(found, parents=None)
 
 
@@ -143,18 +143,17 @@ def run(arrays, prompts: Prompts, job: BeamJob, *, fixed: Fixed) -> Beams:
     return collect(job, state)
 
 
-def cut(found: Any, width: int) -> Any:
-    """Cut the output's bucket [..., T] to `width` columns.
+def cut(found: Any, rows: int | None, width: int) -> Any:
+    """Cut a result's leaves [B, K] and [B, K, T] to `rows` hypotheses, `width` tokens.
 
     Outside a trace this goes through numpy: a device slice would be a program for each
-    width.
+    size.
     """
 
     def one(leaf):
-        if np.ndim(leaf) < 3 or leaf.shape[2] == width:
-            return leaf
+        small = (slice(None), slice(rows), slice(width))[: np.ndim(leaf)]
         if check.is_traced(leaf):
-            return leaf[:, :, :width]
-        return jax.device_put(np.asarray(leaf)[:, :, :width])
+            return leaf[small]
+        return jax.device_put(np.asarray(leaf)[small])
 
     return jax.tree.map(one, found)

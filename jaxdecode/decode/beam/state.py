@@ -26,7 +26,6 @@ class Plan:
       groups: G.
       candidates: C, how many candidates of a row are looked at.
       steps_max: T, the most tokens a row may generate.
-      num_return: R, hypotheses returned per prompt.
       sampled: whether candidates are drawn instead of taken from the top.
       renormalize: whether log-probs are normalised again after the edits.
       memory: "auto", "shared" or "whole"; see `jaxdecode.decode.beam.memory`.
@@ -37,7 +36,6 @@ class Plan:
     groups: int
     candidates: int
     steps_max: int
-    num_return: int
     sampled: bool
     renormalize: bool
     memory: str
@@ -165,6 +163,7 @@ class BeamState:
       tokens: int32 [N, K], the last tokens.
       history: int32 [N * K, S], prompt and tokens of each beam, or None.
       links: the chain's states, leaves [N * K, ...].
+      logits: float32 [N * K, V], the model's, for the next tokens.
       progress: int32 [N, K, P], matched tokens of each phrase, or None.
       finished: the best finished hypotheses.
       trail: the back-pointers.
@@ -179,6 +178,7 @@ class BeamState:
     tokens: jax.Array
     history: Any
     links: Any
+    logits: jax.Array
     progress: Any
     # -- what is emitted
     finished: Finished

@@ -45,7 +45,7 @@ from jaxdecode.transforms import Context, Drawn
 
 
 def start(model: Model, prompts: Prompts, job: BeamJob) -> BeamState:
-    """Read the prompts and take the first step: one empty hypothesis per row."""
+    """Read the prompts; each row then has one empty hypothesis."""
     plan = job.plan
     rows, beams = job.prompt_lengths.shape[0], plan.beams
     logits, memory = read_prompts(
@@ -70,6 +70,7 @@ def start(model: Model, prompts: Prompts, job: BeamJob) -> BeamState:
         if plan.reads_tokens
         else None,
         links=(),
+        logits=jnp.repeat(logits, plan.prompt_beams, axis=0),
         progress=None
         if job.phrases is None
         else jnp.zeros((rows, beams, job.phrases.lengths.shape[1]), jnp.int32),
@@ -80,11 +81,12 @@ def start(model: Model, prompts: Prompts, job: BeamJob) -> BeamState:
         contexts = contexts_of(job, state, model.vocab_size)
         links = over_rows(lambda c, context: c.init(context), job.chain, contexts)
         state = replace(state, links=links)
-    return extend(job, state, jnp.repeat(logits, plan.prompt_beams, axis=0))
+    return state
 
 
-def extend(job: BeamJob, state: BeamState, logits: jax.Array) -> BeamState:
-    """Append one token to every beam, given its logits [N * K, V]."""
+def extend(job: BeamJob, state: BeamState) -> BeamState:
+    """Append one token to every beam, given its logits."""
+    logits = state.logits
     rows, sound = log_rows(job, state, logits)
     state = replace(state, sound=sound, open=state.open & sound)
     totals = state.scores[:, :, None] + rows
@@ -104,15 +106,26 @@ def extend(job: BeamJob, state: BeamState, logits: jax.Array) -> BeamState:
     return replace(state, open=state.open & may_improve(job, state))
 
 
-def advance(model: Model, job: BeamJob, state: BeamState) -> BeamState:
-    """Read every beam's last token and append the next one."""
+def read(model: Model, job: BeamJob, state: BeamState) -> BeamState:
+    """Feed every beam's last token to the model and keep the logits behind it."""
     position = job.prompt_lengths + jnp.minimum(state.step, job.budgets) - 1
     positions = jnp.repeat(position, job.plan.beams)[:, None]
     tokens = state.tokens.reshape(-1, 1)
     at = jnp.zeros((tokens.shape[0],), jnp.int32)
     logits, cache = model(tokens, positions, state.memory.cache, at=at)
-    state = replace(state, memory=replace(state.memory, cache=cache))
-    return extend(job, state, logits)
+    return replace(state, logits=logits, memory=replace(state.memory, cache=cache))
+
+
+def advance(model: Model, job: BeamJob, state: BeamState) -> BeamState:
+    """Bring every beam one token further.
+
+    The first step takes the logits that the prompt left, any later one first reads the
+    token before it, so that choosing is compiled once.
+    """
+    state = jax.lax.cond(
+        state.step > 0, lambda s: read(model, job, s), lambda s: s, state
+    )
+    return extend(job, state)
 
 
 def run(model: Model, job: BeamJob, state: BeamState, *, steps: int) -> BeamState:
@@ -205,9 +218,7 @@ def may_improve(job: BeamJob, state: BeamState) -> jax.Array:
     return (best > -jnp.inf) & ~satisfied & (~full | (reach > worst))
 
 
-def follow(
-    job: BeamJob, state: BeamState, beams: Pool, vocab_size: int
-) -> BeamState:
+def follow(job: BeamJob, state: BeamState, beams: Pool, vocab_size: int) -> BeamState:
     """Move every row's state to the beams [N, K] chosen for it, and append the token."""
     plan = job.plan
     groups = jnp.arange(state.scores.shape[0], dtype=jnp.int32) % plan.groups

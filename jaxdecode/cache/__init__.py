@@ -1,0 +1,6 @@
+"""Floor 2: what attention remembers, column by column."""
+
+from jaxdecode.cache.bits import from_bits as from_bits
+from jaxdecode.cache.bits import to_bits as to_bits
+from jaxdecode.cache.kv import KVCache as KVCache
+from jaxdecode.cache.shared import SharedCache as SharedCache

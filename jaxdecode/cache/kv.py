@@ -1,0 +1,119 @@
+"""Keys and values of every layer, laid out so that a step moves only what is new.
+
+Column is position: what a row computed at position i lies in column i, and nothing else
+about a row is stored, so that rolling back or padding costs nothing. Knows no model:
+who attends to which column is the reader's affair.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxdecode.cache.bits import from_bits, to_bits
+from jaxdecode.core import check
+from jaxdecode.core.pytree import pytree, replace
+
+STORAGE = {"float32": jnp.float32, "bfloat16": jnp.uint16}
+
+
+@pytree
+class KVCache:
+    """What attention remembers: keys and values, one array of each per layer.
+
+    A head's columns lie next to each other, so that the products over them read memory
+    in order and never transpose it. A bfloat16 cache holds its words as uint16 (see
+    `jaxdecode.cache.bits`), which keeps the update of a step in place on CPU.
+
+    Args:
+      keys: per layer [B, K, T, D], float32 or uint16.
+      values: per layer, the same.
+    """
+
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
+
+    @staticmethod
+    def empty(
+        *, layers: int, rows: int, heads: int, length: int, size: int, dtype: str
+    ) -> "KVCache":
+        """Return a cache of zeros.
+
+        Args:
+          layers: number of layers, L.
+          rows: number of sequences, B.
+          heads: key and value heads, K.
+          length: columns, T.
+          size: size of a head, D.
+          dtype: "float32" or "bfloat16".
+
+        Returns:
+          A cache whose leaves have shape [B, K, T, D].
+        """
+        check.choice("KVCache", "dtype", dtype, tuple(STORAGE))
+        shape = (rows, heads, length, size)
+        # Zeros, not `empty`: an unused column has weight 0, and 0 * NaN is NaN.
+        return KVCache(
+            keys=tuple(jnp.zeros(shape, STORAGE[dtype]) for _ in range(layers)),
+            values=tuple(jnp.zeros(shape, STORAGE[dtype]) for _ in range(layers)),
+        )
+
+    @property
+    def length(self) -> int:
+        """Number of columns, T."""
+        return self.keys[0].shape[2]
+
+    def write(
+        self, layer: int, keys: jax.Array, values: jax.Array, starts: jax.Array
+    ) -> "KVCache":
+        """Put new columns into one layer.
+
+        Args:
+          layer: which layer.
+          keys: [B, K, S, D], rounded to the storage type.
+          values: [B, K, S, D].
+          starts: int32 [B], the column of each row's first new one; columns that would
+            lie past the end are dropped.
+
+        Returns:
+          The cache with the columns replaced.
+
+        Raises:
+          ValueError: if the new columns are more than the cache has.
+        """
+        if keys.shape[2] > self.length:
+            raise ValueError(
+                f"KVCache: new columns must be at most the length ({self.length}), "
+                f"got {keys.shape[2]}."
+            )
+        return replace(
+            self,
+            keys=_set(self.keys, layer, _write(self.keys[layer], keys, starts)),
+            values=_set(self.values, layer, _write(self.values[layer], values, starts)),
+        )
+
+    def read(self, layer: int) -> tuple[jax.Array, jax.Array]:
+        """Return a layer's keys and values [B, K, T, D] as numbers, not words."""
+        return as_numbers(self.keys[layer]), as_numbers(self.values[layer])
+
+
+def _write(stored: jax.Array, new: jax.Array, starts: jax.Array) -> jax.Array:
+    if stored.dtype == jnp.uint16:
+        new = to_bits(new.astype(jnp.bfloat16))
+    rows, heads, columns, _ = new.shape
+    # Row, head and column are all named. Naming the row only is a plain slice update at
+    # batch 1, which XLA fuses into its reader and then copies the cache for: 11.8 MB of
+    # temporaries instead of 0.4 (SmolLM2-135M, 128 columns, jaxlib 0.10.2, 2025-11).
+    row = jnp.arange(rows)[:, None, None]
+    head = jnp.arange(heads)[None, :, None]
+    column = starts[:, None, None] + jnp.arange(columns, dtype=starts.dtype)[None, None]
+    return stored.at[row, head, column].set(
+        new, mode="drop", unique_indices=True, indices_are_sorted=True
+    )
+
+
+def as_numbers(stored: jax.Array) -> jax.Array:
+    """Return stored words as numbers."""
+    return from_bits(stored) if stored.dtype == jnp.uint16 else stored
+
+
+def _set(items: tuple, index: int, value: jax.Array) -> tuple:
+    return (*items[:index], value, *items[index + 1 :])

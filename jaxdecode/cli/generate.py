@@ -1,0 +1,50 @@
+"""`jaxdecode generate`: go on with a text."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import Positional, subcommand
+
+from jaxdecode.cli import interrupt, output, runtime
+from jaxdecode.cli.options import Decoding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Decoding):
+    """Go on with a text, shown while the model writes it."""
+
+    prompt: Positional[str]
+    """The text to go on with; - reads it from standard input."""
+
+    num_samples: int = 1
+    """Write so many texts; several are shown when all are ready."""
+
+    echo: bool = False
+    """Print the prompt before the text."""
+
+
+Command = Annotated[Generate, subcommand("generate")]
+
+
+def run(args: Generate) -> int:
+    """Go on with the prompt, once or several times."""
+    if args.num_samples < 1:
+        raise ValueError(f"--num-samples must be >= 1, got {args.num_samples}.")
+    prompt = output.read_text("prompt", args.prompt)
+    seat = runtime.take_seat(args)
+    with interrupt.leave_at_once():
+        if args.num_samples == 1:
+            stream = seat.model.stream(prompt, **seat.settings)
+            output.show([prompt] if args.echo else [], stream)
+        else:
+            _show_samples(args, prompt, seat)
+        seat.report()
+    return 0
+
+
+def _show_samples(args: Generate, prompt: str, seat: runtime.Seat) -> None:
+    count = args.num_samples
+    texts = seat.model.generate(prompt, num_samples=count, **seat.settings)
+    for number, text in enumerate(texts, 1):
+        output.write(f"--- sample {number} of {count}\n")
+        output.show([prompt] if args.echo else [], [text])

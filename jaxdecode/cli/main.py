@@ -1,0 +1,91 @@
+"""The entry point: finds the command, runs it, and turns every end into an exit code.
+
+Each command is one file with a dataclass of options and a function `run` on it. JAX is
+imported by the commands that need it, when they run.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from jaxdecode.cli import errors
+
+DESCRIPTION = """Text from language models in JAX.
+
+A seed names a text: the same model, prompt, options and seed give the same words.
+`--version` prints the version."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code.
+
+    Args:
+      argv: the arguments without the program's name; None takes the process's own.
+
+    Returns:
+      0, or 2 for what the user can put right, 1 for a fault of ours, 130 after Ctrl-C,
+      141 when the reader of the output went away.
+    """
+    try:
+        code = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+    except BaseException as error:
+        code = _end(error)
+    if argv is None and code in (errors.INTERRUPTED, errors.BROKEN_PIPE):
+        # A computation may still be running, and the runtime may crash when the
+        # interpreter is taken down around it; there is nothing left to tidy up.
+        os._exit(code)
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    if argv[:1] in (["--version"], ["-V"]):
+        return _print_version()
+    # Imported here, so that a Ctrl-C during the import ends like any other.
+    from jaxdecode.cli import chat, generate, interrupt, models, output
+
+    output.tolerate_narrow_encodings()
+    kind = generate.Command | chat.Command | models.Command
+    if not argv:
+        return _show_help(kind)
+    runs = {
+        generate.Generate: generate.run,
+        chat.Chat: chat.run,
+        models.Models: models.run,
+    }
+    command = _understand(kind, argv)
+    with interrupt.leave_promptly():
+        return runs[type(command)](command)
+
+
+def _understand(kind: Any, argv: list[str]) -> Any:
+    from jaxdecode.cli.parse import parse
+
+    return parse(kind, argv, prog="jaxdecode", description=DESCRIPTION)
+
+
+def _show_help(kind: Any) -> int:
+    with contextlib.redirect_stdout(sys.stderr), contextlib.suppress(SystemExit):
+        _understand(kind, ["--help"])
+    return errors.USER_ERROR
+
+
+def _print_version() -> int:
+    from jaxdecode import __version__
+
+    print(f"jaxdecode {__version__}")
+    return 0
+
+
+def _end(error: BaseException) -> int:
+    """Say what ended the program, and return the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0
+    if errors.wants_traceback() and not isinstance(error, BrokenPipeError):
+        raise error
+    code, line = errors.explain(error)
+    if code != errors.BROKEN_PIPE:
+        errors.tell(line)
+    return code

@@ -1,0 +1,20 @@
+"""Floor 3: language models in Flax nnx, and adapters for everyone else's."""
+
+from jaxdecode.models.adapters import FunctionModel as FunctionModel
+from jaxdecode.models.adapters import RecomputingModel as RecomputingModel
+from jaxdecode.models.adapters import from_function as from_function
+from jaxdecode.models.adapters import from_linen as from_linen
+from jaxdecode.models.adapters import from_logits_function as from_logits_function
+from jaxdecode.models.build import build as build
+from jaxdecode.models.build import parameter_shapes as parameter_shapes
+from jaxdecode.models.build import random_params as random_params
+from jaxdecode.models.config import ModelConfig as ModelConfig
+from jaxdecode.models.config import RopeScaling as RopeScaling
+from jaxdecode.models.frozen import Frozen as Frozen
+from jaxdecode.models.frozen import freeze as freeze
+from jaxdecode.models.gpt2 import GPT2 as GPT2
+from jaxdecode.models.llama import Llama as Llama
+from jaxdecode.models.shapes import LLAMA_1B as LLAMA_1B
+from jaxdecode.models.shapes import LLAMA_8B as LLAMA_8B
+from jaxdecode.models.shapes import SHAPES as SHAPES
+from jaxdecode.models.shapes import SMOLLM2_135M as SMOLLM2_135M

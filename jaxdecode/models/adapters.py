@@ -1,0 +1,234 @@
+"""Anything that computes logits, as a model: plain functions and linen modules.
+
+Each adapter is a pytree with the `Model` protocol: parameters are leaves, functions are
+part of the structure, so a new function is a new program and new parameters are not.
+The wrapped function must be causal: logits of a column may depend on earlier columns
+of its own row only.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdecode.core import check
+from jaxdecode.core.pytree import assign, pytree, static
+from jaxdecode.models.layers import take_column
+
+
+@pytree
+class FunctionModel:
+    """A function with a cache of its own, as a model; made by `from_function`.
+
+    Args:
+      params: what the function takes first; any pytree.
+      function: `(params, tokens, positions, cache) -> (logits, cache)`.
+      make_cache: `(rows, length) -> cache`.
+      vocab_size: number of token ids.
+      max_length: positions the function can handle.
+    """
+
+    params: Any
+    function: Callable[..., Any] = static()
+    make_cache: Callable[[int, int], Any] = static()
+    vocab_size: int = static()
+    max_length: int = static()
+
+    def __post_init__(self):
+        _check_sizes(self)
+
+    def init_cache(self, rows: int, length: int) -> Any:
+        """Return the wrapped model's empty cache, its row axis checked."""
+        cache = self.make_cache(rows, length)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
+            if jnp.shape(leaf)[:1] != (rows,):
+                raise ValueError(
+                    "init_cache: every leaf must have the row axis first "
+                    f"({rows} rows), got shape {jnp.shape(leaf)} at "
+                    f"cache{jax.tree_util.keystr(path)}."
+                )
+        return cache
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: Any,
+        *,
+        at: jax.Array | None = None,
+    ) -> tuple[jax.Array, Any]:
+        """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
+        logits, cache = self.function(self.params, tokens, positions, cache)
+        logits = _checked(logits, (*tokens.shape, self.vocab_size))
+        return logits if at is None else take_column(logits, at), cache
+
+
+@pytree
+class RecomputingModel:
+    """A function without a cache, as a model; made by `from_logits_function`.
+
+    The cache is the row's tokens. Each call puts the new ones in and reads the whole
+    buffer again: a step costs as much as a forward pass over all T columns.
+
+    Args:
+      params: what the function takes first; any pytree.
+      function: `(params, tokens [B, T]) -> logits [B, T, V]`.
+      vocab_size: number of token ids.
+      max_length: positions the function can handle.
+    """
+
+    params: Any
+    function: Callable[..., Any] = static()
+    vocab_size: int = static()
+    max_length: int = static()
+
+    def __post_init__(self):
+        _check_sizes(self)
+
+    def init_cache(self, rows: int, length: int) -> jax.Array:
+        """Return an empty token buffer, int32 [rows, length]."""
+        return jnp.zeros((rows, length), jnp.int32)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: jax.Array,
+        *,
+        at: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
+        starts = positions[:, 0]
+        update = jax.lax.dynamic_update_slice
+        cache = jax.vmap(lambda row, new, i: update(row, new, (i,)))(
+            cache, tokens, starts
+        )
+        logits = self.function(self.params, cache)
+        logits = _checked(logits, (*cache.shape, self.vocab_size))
+        if at is not None:
+            return take_column(logits, starts + at), cache
+        columns = tokens.shape[1]
+        cut = jax.vmap(lambda row, i: jax.lax.dynamic_slice_in_dim(row, i, columns))
+        return cut(logits, starts), cache
+
+
+def from_function(
+    function: Callable[..., Any],
+    params: Any,
+    *,
+    vocab_size: int,
+    max_length: int,
+    init_cache: Callable[[int, int], Any],
+) -> FunctionModel:
+    """Wrap a function that keeps its own cache.
+
+    Args:
+      function: `(params, tokens, positions, cache) -> (logits, cache)` with int32
+        tokens and positions [B, S] (consecutive within a row) and logits [B, S, V] of
+        any float type. Pass the same object each time: another is another program.
+      params: its first argument, any pytree of arrays.
+      vocab_size: number of token ids, V.
+      max_length: positions it can handle.
+      init_cache: `(rows, length) -> cache`, a pytree with the row axis first in every
+        leaf.
+
+    Returns:
+      A pytree with the `Model` protocol.
+    """
+    return FunctionModel(
+        params=params,
+        function=function,
+        make_cache=init_cache,
+        vocab_size=vocab_size,
+        max_length=max_length,
+    )
+
+
+def from_logits_function(
+    function: Callable[..., Any], params: Any, *, vocab_size: int, max_length: int
+) -> RecomputingModel:
+    """Wrap a function that maps whole sequences to logits and remembers nothing.
+
+    Every step recomputes the sequence: T columns of work for one token. It is the way
+    to try a research model at once; give it a cache when speed matters.
+
+    Args:
+      function: `(params, tokens [B, T]) -> logits [B, T, V]`, causal. Pass the same
+        object each time: another is another program.
+      params: its first argument, any pytree of arrays.
+      vocab_size: number of token ids, V.
+      max_length: longest sequence it can handle.
+
+    Returns:
+      A pytree with the `Model` protocol.
+    """
+    return RecomputingModel(
+        params=params, function=function, vocab_size=vocab_size, max_length=max_length
+    )
+
+
+def from_linen(
+    module: Any,
+    variables: Any,
+    *,
+    vocab_size: int,
+    max_length: int,
+    init_cache: Callable[[int, int], Any] | None = None,
+    method: str | None = None,
+) -> FunctionModel | RecomputingModel:
+    """Wrap a Flax linen module and its variables.
+
+    With `init_cache` the module is applied to `(tokens, positions, cache)` and returns
+    `(logits, cache)`; without, it is applied to `tokens` [B, T], returns logits
+    [B, T, V], and every step recomputes the sequence (see `from_logits_function`).
+    The module must not need random numbers or change its variables.
+
+    Args:
+      module: the linen module; its attributes must be hashable.
+      variables: what `module.init` returned, or trained variables.
+      vocab_size: number of token ids, V.
+      max_length: positions it can handle.
+      init_cache: `(rows, length) -> cache`, row axis first; None for no cache.
+      method: name of the method to apply; None is `__call__`.
+
+    Returns:
+      A pytree with the `Model` protocol.
+    """
+    apply = LinenApply(module, method)
+    sizes = {"vocab_size": vocab_size, "max_length": max_length}
+    if init_cache is None:
+        return from_logits_function(apply, variables, **sizes)
+    return from_function(apply, variables, init_cache=init_cache, **sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class LinenApply:
+    """`module.apply` as a value: equal modules make equal functions.
+
+    Args:
+      module: the linen module.
+      method: name of the method to apply; None is `__call__`.
+    """
+
+    module: Any
+    method: str | None
+
+    def __call__(self, variables: Any, *args: Any) -> Any:
+        return self.module.apply(variables, *args, method=self.method)
+
+
+def _check_sizes(node: Any) -> None:
+    for name in ("vocab_size", "max_length"):
+        value = check.whole(type(node).__name__, name, getattr(node, name), low=1)
+        assign(node, name, int(value))
+
+
+def _checked(logits: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    if logits.shape != shape:
+        raise ValueError(
+            f"model: logits must have shape {shape} (rows, columns, vocabulary), "
+            f"got {logits.shape}."
+        )
+    return logits.astype(jnp.float32)

@@ -1,0 +1,167 @@
+"""Causal attention over a cache: who sees which column, and the two products.
+
+Query heads that share a key head are folded into the rows of the product, so that the
+cache is read once and never transposed or repeated. Scores and softmax are float32.
+
+Shape suffixes: B rows, S new tokens, T columns, H query heads, K key and value heads,
+G = H / K query heads of a group, M = G * S rows of a product, D head size.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from jaxdecode.cache import KVCache, SharedCache
+from jaxdecode.core.numerics import NEG_INF
+from jaxdecode.core.pytree import pytree
+from jaxdecode.models.config import ModelConfig
+from jaxdecode.models.layers import Linear, RMSNorm, batched_product
+from jaxdecode.models.rope import Rotation, rotation
+from jaxdecode.models.shared_attention import SharedPlace, shared_place
+
+
+@pytree
+class Place:
+    """Where the new tokens of a call are; computed once, shared by all layers.
+
+    Args:
+      starts: int32 [B], position of each row's first new token.
+      seen: bool [B, 1, 1, S, T] by look-back window (None: no limit): whether token s
+        attends to column t.
+      turn: the rotation to the tokens' positions; None without rotary positions.
+    """
+
+    starts: jax.Array
+    seen: dict[int | None, jax.Array]
+    turn: Rotation | None
+
+    def mix(
+        self, q_BSHD: jax.Array, cache: KVCache, layer: int, window: int | None
+    ) -> jax.Array:
+        """Return what scaled queries gather from a layer of the cache, [B, S, H, D]."""
+        return attend(q_BSHD, *cache.read(layer), self.seen[window])
+
+
+def place(
+    positions: jax.Array, cache: KVCache | SharedCache, config: ModelConfig
+) -> Place | SharedPlace:
+    """Return the `Place` of tokens at int32 `positions` [B, S] in a cache."""
+    windows = {config.window(layer) for layer in range(config.num_layers)}
+    turn = rotation(positions, config) if config.family == "llama" else None
+    if isinstance(cache, SharedCache):
+        return shared_place(positions, cache, windows, turn)
+    return Place(
+        starts=positions[:, 0],
+        seen={w: visible(positions, cache.length, w) for w in windows},
+        turn=turn,
+    )
+
+
+def empty_cache(config: ModelConfig, rows: int, length: int, dtype: str) -> KVCache:
+    """Return a cache of zeros for `rows` sequences of up to `length` tokens."""
+    if not 1 <= length <= config.max_length:
+        raise ValueError(
+            f"init_cache: `length` must be in [1, {config.max_length}], the positions "
+            f"the model can hold, got {length}."
+        )
+    return KVCache.empty(
+        layers=config.num_layers,
+        rows=rows,
+        heads=config.kv_heads,
+        length=length,
+        size=config.head_size,
+        dtype=dtype,
+    )
+
+
+def visible(positions: jax.Array, columns: int, window: int | None) -> jax.Array:
+    """Return bool [B, 1, 1, S, T]: columns up to a token's own, within its window."""
+    own = positions[:, None, None, :, None]
+    column = lax.broadcasted_iota(jnp.int32, (1, 1, 1, 1, columns), 4)
+    seen = column <= own
+    return seen if window is None else seen & (column > own - window)
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention with a cache.
+
+    Args:
+      config: sizes and switches.
+      layer: index of the block.
+      dtype: storage type of the weights.
+      rngs: where initial weights come from; None for shapes without weights.
+
+    Reference: Ainslie et al., GQA, 2023, arXiv 2305.13245.
+    """
+
+    def __init__(
+        self, config: ModelConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
+    ):
+        gpt2 = config.family == "gpt2"
+        size, width = config.head_size, config.width
+        q_size, kv_size = config.num_heads * size, config.kv_heads * size
+        kind = {"dtype": dtype, "rngs": rngs}
+        self.q = Linear(width, q_size, bias=gpt2 or config.qkv_bias, **kind)
+        self.k = Linear(width, kv_size, bias=gpt2 or config.qkv_bias, **kind)
+        self.v = Linear(width, kv_size, bias=gpt2 or config.qkv_bias, **kind)
+        self.o = Linear(q_size, width, bias=gpt2 or config.output_bias, **kind)
+        self.q_norm = RMSNorm(size, eps=config.norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(size, eps=config.norm_eps) if config.qk_norm else None
+        self.layer = layer
+        self.head_size = size
+        self.window = config.window(layer)
+        self.scale = score_scale(config, layer)
+
+    def __call__(self, x: jax.Array, where: Any, cache: Any) -> tuple[jax.Array, Any]:
+        """Return what the tokens `x` [B, S, W] gather, and the cache with them in."""
+        q, k, v = self.heads(self.q(x)), self.heads(self.k(x)), self.heads(self.v(x))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if where.turn is not None:
+            q, k = where.turn(q), where.turn(k)
+        new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
+        cache = cache.write(self.layer, new_k, new_v, where.starts)
+        mixed = where.mix(q * self.scale, cache, self.layer, self.window)
+        return self.o(mixed.reshape(*x.shape[:-1], -1)), cache
+
+    def heads(self, flat: jax.Array) -> jax.Array:
+        """Split the last axis into heads: [B, S, H, D]."""
+        return flat.reshape(*flat.shape[:-1], -1, self.head_size)
+
+
+def attend(
+    q_BSHD: jax.Array, k_BKTD: jax.Array, v_BKTD: jax.Array, seen: jax.Array
+) -> jax.Array:
+    """Mix the values of the columns each token sees, by softmax of its scores.
+
+    Args:
+      q_BSHD: float32 queries, scaled.
+      k_BKTD: keys, float32 or bfloat16.
+      v_BKTD: values, the same type.
+      seen: bool [B, 1, 1, S, T].
+
+    Returns:
+      float32 [B, S, H, D].
+    """
+    b, s, h, d = q_BSHD.shape
+    kv = k_BKTD.shape[1]
+    q_BKGSD = jnp.moveaxis(q_BSHD.reshape(b, s, kv, h // kv, d), 1, 3)
+    scores_BKMT = batched_product(q_BKGSD.reshape(b, kv, -1, d), k_BKTD, contract=3)
+    scores = scores_BKMT.reshape(b, kv, h // kv, s, -1)
+    scores = jnp.where(seen, scores, NEG_INF)
+    # A token sees its own column, so the maximum is finite.
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    mixed_BKMD = batched_product(weights.reshape(scores_BKMT.shape), v_BKTD, contract=2)
+    mixed = mixed_BKMD.reshape(b, kv, h // kv, s, d) / total
+    return jnp.moveaxis(mixed, 3, 1).reshape(b, s, h, d)
+
+
+def score_scale(config: ModelConfig, layer: int) -> float:
+    """Return what the scores of a layer are multiplied by."""
+    scale = 1.0 / math.sqrt(config.head_size) if config.scale_attention else 1.0
+    return scale / (layer + 1) if config.scale_by_layer else scale

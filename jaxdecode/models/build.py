@@ -1,0 +1,133 @@
+"""From named weights to a model: every name and shape must be the config's own.
+
+Knows our dotted names only; other naming schemes are translated where files are read.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdecode.core import check
+from jaxdecode.models.config import ModelConfig
+from jaxdecode.models.frozen import Definition, Frozen, take_apart
+from jaxdecode.models.gpt2 import GPT2
+from jaxdecode.models.layers import DTYPES
+from jaxdecode.models.llama import Llama
+
+MODULES = {"llama": Llama, "gpt2": GPT2}
+
+
+def build(
+    config: ModelConfig, params: Mapping[str, Any], dtype: str = "float32"
+) -> Frozen:
+    """Make a model of given weights.
+
+    Weights are copied one at a time, so a lazy mapping is never in memory as a whole.
+    Matrices are stored in `dtype`; norms and biases stay float32.
+
+    Args:
+      config: sizes and switches.
+      params: arrays of float16, bfloat16, float32 or float64 by name; the names and
+        shapes must be exactly those of `parameter_shapes(config)`.
+      dtype: "float32" or "bfloat16", the type of matrices and cache.
+
+    Returns:
+      The model.
+
+    Raises:
+      ValueError: for a missing or unknown name or a wrong shape; it names the tensor.
+      TypeError: for a tensor that is not of real floating-point numbers.
+    """
+    check.choice("build", "dtype", dtype, tuple(DTYPES))
+    wanted, definition = _outline(config, dtype)
+    _check_names(set(params), set(wanted))
+    leaves = tuple(_store(name, params[name], wanted[name]) for name in wanted)
+    return Frozen(leaves=leaves, definition=definition)
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight of a model, by our dotted names.
+
+    Matrices are [outputs, inputs], tables [entries, width].
+
+    Args:
+      config: sizes and switches.
+
+    Returns:
+      Shapes by name, such as `layers.0.attention.q.weight`.
+    """
+    wanted, _ = _outline(config, "float32")
+    return {name: leaf.shape for name, leaf in wanted.items()}
+
+
+def random_params(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return random float32 weights, for benchmarks and tests of any shape.
+
+    Matrices and tables are normal with deviation 1 / sqrt(last axis); norm weights lie
+    about 1 and biases about 0, but not at them, so that no switch goes unnoticed.
+
+    Args:
+      config: sizes and switches.
+      seed: seed of numpy's generator; the same seed gives the same weights.
+
+    Returns:
+      Arrays by name, fit for `build`.
+    """
+    generator = np.random.default_rng(check.seed("random_params", seed))
+    shapes = parameter_shapes(config)
+    return {name: _draw(generator, name, shape) for name, shape in shapes.items()}
+
+
+@functools.lru_cache(maxsize=64)
+def _outline(
+    config: ModelConfig, dtype: str
+) -> tuple[dict[str, jax.ShapeDtypeStruct], Definition]:
+    # Cached, so that two models of one config compare their definitions by identity.
+    module = MODULES[config.family](config, dtype=dtype, rngs=None)
+    leaves, definition = take_apart(module)
+    outline = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+    return dict(zip(definition.names, outline, strict=True)), definition
+
+
+def _check_names(given: set[str], wanted: set[str]) -> None:
+    for rule, names in (
+        ("the model needs", wanted - given),
+        ("the model does not have", given - wanted),
+    ):
+        if names:
+            first, rest = min(names), len(names) - 1
+            more = f" (and {rest} more)" if rest else ""
+            verb = "must hold" if rule == "the model needs" else "must not hold"
+            raise ValueError(f"build: `params` {verb} {first!r}{more}: {rule} it.")
+
+
+def _store(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> jax.Array:
+    if tuple(value.shape) != wanted.shape:
+        raise ValueError(
+            f"build: `params[{name!r}]` must have shape {wanted.shape}, "
+            f"got {tuple(value.shape)}."
+        )
+    if not jnp.issubdtype(value.dtype, np.floating):
+        raise TypeError(
+            f"build: `params[{name!r}]` must be floating-point numbers, "
+            f"got {value.dtype}."
+        )
+    # A copy: on CPU an alias of the caller's buffer would change when that does.
+    return jnp.array(value.astype(wanted.dtype), copy=True)
+
+
+def _draw(
+    generator: np.random.Generator, name: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    draw = generator.standard_normal(shape, np.float32)
+    if len(shape) == 2:
+        draw *= np.float32(shape[1] ** -0.5)
+    elif name.endswith("norm.weight"):
+        draw = np.float32(1.0) + np.float32(0.1) * draw
+    else:
+        draw *= np.float32(0.1)
+    return draw

@@ -1,0 +1,161 @@
+"""A model as plain arrays: what a compiled program takes in place of an nnx module.
+
+Passing a module through `jit` walks its objects at every call. Here that walk is done
+once: the definition is one hashable constant and the weights are a flat tuple. The
+module is put together again inside the trace, where it costs nothing at run time.
+"""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from jaxdecode.core.pytree import pytree, static
+
+
+class Definition:
+    """Everything about an nnx module but its arrays.
+
+    It is part of the key under which a compiled program is found, at every call: the
+    hash is kept, and identity is tried before a comparison.
+
+    Args:
+      graphdef: the module's static graph.
+      treedef: structure of its state.
+      names: dotted name of each array, in the order of the leaves.
+      vocab_size: number of token ids.
+      max_length: positions the model can hold.
+    """
+
+    __slots__ = ("_hash", "graphdef", "max_length", "names", "treedef", "vocab_size")
+
+    def __init__(
+        self,
+        graphdef: Any,
+        treedef: Any,
+        names: tuple[str, ...],
+        *,
+        vocab_size: int,
+        max_length: int,
+    ):
+        self.graphdef = graphdef
+        self.treedef = treedef
+        self.names = names
+        self.vocab_size = vocab_size
+        self.max_length = max_length
+        self._hash = hash((graphdef, treedef))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return (
+            isinstance(other, Definition)
+            and self._hash == other._hash
+            and self.graphdef == other.graphdef
+            and self.treedef == other.treedef
+        )
+
+
+@pytree
+class Frozen:
+    """A model with the `Model` protocol, as a pytree of plain arrays.
+
+    Made by `freeze` or `build`. Two of one architecture share a compiled program,
+    whatever their weights; another config or storage type is another program.
+
+    Args:
+      leaves: the arrays, in the order of `definition.names`.
+      definition: the rest, part of the structure.
+    """
+
+    leaves: tuple[jax.Array, ...]
+    definition: Definition = static()
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, V."""
+        return self.definition.vocab_size
+
+    @property
+    def max_length(self) -> int:
+        """Positions the model can hold."""
+        return self.definition.max_length
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether the module can keep a prompt once for several continuations."""
+        return hasattr(self.definition.graphdef.nodes[0].type, "share_prompts")
+
+    @property
+    def params(self) -> dict[str, jax.Array]:
+        """The arrays under their dotted names."""
+        return dict(zip(self.definition.names, self.leaves, strict=True))
+
+    def thaw(self) -> nnx.Module:
+        """Return the nnx module, for inspection: `nnx.display(model.thaw())`."""
+        state = jax.tree.unflatten(self.definition.treedef, self.leaves)
+        return nnx.merge(self.definition.graphdef, state)
+
+    def init_cache(self, rows: int, length: int) -> Any:
+        """Return the model's empty cache for `rows` sequences of `length` columns."""
+        return self.thaw().init_cache(rows, length)  # type: ignore[attr-defined]
+
+    def share_prompts(
+        self, cache: Any, lengths: jax.Array, *, beams: int, columns: int
+    ) -> Any:
+        """Return the module's cache for `beams` continuations of each prompt."""
+        share = self.thaw().share_prompts  # type: ignore[attr-defined]
+        return share(cache, lengths, beams=beams, columns=columns)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: Any,
+        *,
+        at: jax.Array | None = None,
+    ) -> tuple[jax.Array, Any]:
+        """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
+        return self.thaw()(tokens, positions, cache, at=at)  # type: ignore[operator]
+
+    def __repr__(self) -> str:
+        kind = self.definition.graphdef.nodes[0].type.__name__
+        count = sum(leaf.size for leaf in self.leaves)
+        return f"Frozen({kind}, {len(self.leaves)} arrays, {count:,} parameters)"
+
+
+def freeze(module: nnx.Module) -> Frozen:
+    """Take an nnx language model apart into arrays and a definition.
+
+    Args:
+      module: any nnx module with the `Model` protocol; later changes to it do not
+        show in the result.
+
+    Returns:
+      The same model as a `Frozen`.
+    """
+    leaves, definition = take_apart(module)
+    return Frozen(leaves=tuple(leaves), definition=definition)
+
+
+def take_apart(module: Any) -> tuple[list[Any], Definition]:
+    """Return the arrays (or abstract arrays) of a module, and its definition."""
+    graphdef, state = nnx.split(module)
+    paths, treedef = jax.tree_util.tree_flatten_with_path(state)
+    names = tuple(_dotted(path) for path, _ in paths)
+    definition = Definition(
+        graphdef,
+        treedef,
+        names,
+        vocab_size=module.vocab_size,
+        max_length=module.max_length,
+    )
+    return [leaf for _, leaf in paths], definition
+
+
+def _dotted(path: tuple[Any, ...]) -> str:
+    # The last step of a path is the inside of an nnx variable: `.value`.
+    return ".".join(str(step.key) for step in path if hasattr(step, "key"))

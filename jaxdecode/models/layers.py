@@ -1,0 +1,208 @@
+"""The parts every block is made of: linear maps, an embedding table, norms.
+
+Each layer takes and returns float32; only the operands of a product are rounded to the
+storage type, and products accumulate in float32. Weights are [out, in] and contracted
+over the last axis of both sides, as the checkpoints store them.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from jaxdecode.cache import from_bits, to_bits
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def product(rows: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return `rows @ weight.T` in float32, `rows` rounded to the type of `weight`.
+
+    Args:
+      rows: float32 [..., I].
+      weight: float32 or bfloat16 [O, I].
+
+    Returns:
+      float32 [..., O].
+    """
+    flat = rows.reshape(-1, rows.shape[-1]).astype(weight.dtype)
+    count = flat.shape[0]
+    result = lax.dot_general(
+        pad_lone(flat, axis=0),
+        weight,
+        (((1,), (1,)), ((), ())),
+        precision=precision_for(weight),
+        preferred_element_type=jnp.float32,
+    )
+    return result[:count].reshape(*rows.shape[:-1], weight.shape[0])
+
+
+def batched_product(
+    rows_BKMX: jax.Array, stored: jax.Array, *, contract: int
+) -> jax.Array:
+    """Contract the last axis of the rows with axis `contract` of a cache array.
+
+    Args:
+      rows_BKMX: float32, rounded to the type of `stored`.
+      stored: float32 or bfloat16 [B, K, T, D].
+      contract: 3 for keys, 2 for values.
+
+    Returns:
+      float32 [B, K, M, T] or [B, K, M, D].
+    """
+    count = rows_BKMX.shape[2]
+    result = lax.dot_general(
+        pad_lone(rows_BKMX.astype(stored.dtype), axis=2),
+        stored,
+        (((3,), (contract,)), ((0, 1), (0, 1))),
+        precision=precision_for(stored),
+        preferred_element_type=jnp.float32,
+    )
+    return result[:, :, :count]
+
+
+def precision_for(operand: jax.Array) -> lax.Precision:
+    """Return what a product must ask for: GPU and TPU round float32 by default."""
+    exact = operand.dtype == jnp.float32
+    return lax.Precision.HIGHEST if exact else lax.Precision.DEFAULT
+
+
+def pad_lone(operand: jax.Array, *, axis: int) -> jax.Array:
+    """Repeat a lone bfloat16 row, so that a product has two.
+
+    On CPU a product with one row is a single-threaded routine that first converts the
+    whole other side to float32: 39 ms against 3.1 for [1, 576] x [49152, 576].
+    """
+    if operand.dtype != jnp.bfloat16 or operand.shape[axis] != 1:
+        return operand
+    return jnp.concatenate([operand, operand], axis)
+
+
+class Linear(nnx.Module):
+    """An affine map, `x @ weight.T + bias`.
+
+    Args:
+      inputs: size of the last axis of what comes in.
+      outputs: size of the last axis of what goes out.
+      bias: whether there is a bias.
+      dtype: storage type of the weight; a bias is float32.
+      rngs: where initial weights come from; None for shapes without weights.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        bias: bool,
+        dtype: str,
+        rngs: nnx.Rngs | None,
+    ):
+        self.weight = _normal(rngs, (outputs, inputs), inputs**-0.5, dtype)
+        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32)) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = product(x, self.weight[...])
+        return y if self.bias is None else y + over_last(self.bias[...], y)
+
+
+class Embedding(nnx.Module):
+    """A table of vectors, one per token id, which may serve as the output map too.
+
+    Args:
+      entries: number of vectors, V.
+      width: size of a vector.
+      dtype: storage type.
+      rngs: where initial weights come from; None for shapes without weights.
+    """
+
+    def __init__(self, entries: int, width: int, *, dtype: str, rngs: nnx.Rngs | None):
+        self.weight = _normal(rngs, (entries, width), 1.0, dtype)
+
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        """Return float32 vectors [..., width] of int32 `ids` [...]."""
+        table = self.weight[...]
+        if table.dtype == jnp.bfloat16:
+            # By words: a bfloat16 gather would convert the whole table on CPU. The
+            # barrier ties the table to the ids, else a loop keeps a copy of the words.
+            table, ids = lax.optimization_barrier((table, ids))
+            return from_bits(to_bits(table)[ids]).astype(jnp.float32)
+        return table[ids]
+
+    def attend(self, x: jax.Array) -> jax.Array:
+        """Return the product of `x` [..., width] with every vector: [..., V]."""
+        return product(x, self.weight[...])
+
+
+class RMSNorm(nnx.Module):
+    """Divide by the root mean square over the last axis, times a learned weight.
+
+    Args:
+      size: size of the last axis.
+      eps: added to the mean square.
+
+    Reference: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019,
+    arXiv 1910.07467.
+    """
+
+    def __init__(self, size: int, *, eps: float):
+        self.weight = nnx.Param(jnp.ones((size,), jnp.float32))
+        self.eps = eps
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.eps)
+        return x * scale * over_last(self.weight[...], x)
+
+
+class LayerNorm(nnx.Module):
+    """Subtract the mean, divide by the deviation, then a learned weight and bias.
+
+    Args:
+      size: size of the last axis.
+      eps: added to the variance.
+
+    Reference: Ba et al., Layer Normalization, 2016, arXiv 1607.06450.
+    """
+
+    def __init__(self, size: int, *, eps: float):
+        self.weight = nnx.Param(jnp.ones((size,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((size,), jnp.float32))
+        self.eps = eps
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        centred = x - jnp.mean(x, axis=-1, keepdims=True)
+        variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
+        unit = centred * lax.rsqrt(variance + self.eps)
+        return unit * over_last(self.weight[...], x) + over_last(self.bias[...], x)
+
+
+def activation(name: str) -> Callable[[jax.Array], jax.Array]:
+    """Return the elementwise function a checkpoint calls `name`."""
+    return {
+        "silu": jax.nn.silu,
+        "relu": jax.nn.relu,
+        "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+        "gelu_new": jax.nn.gelu,
+        "gelu_pytorch_tanh": jax.nn.gelu,
+    }[name]
+
+
+def over_last(vector: jax.Array, like: jax.Array) -> jax.Array:
+    """Reshape `vector` to the rank of `like`, along its last axis."""
+    return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
+
+
+def take_column(hidden: jax.Array, at: jax.Array) -> jax.Array:
+    """Return column at[b] of each row of `hidden` [B, S, W]: [B, W]."""
+    if hidden.shape[1] == 1:
+        return hidden[:, 0]
+    return jax.vmap(lambda row, i: row[i])(hidden, at)
+
+
+def _normal(rngs: nnx.Rngs | None, shape: tuple[int, ...], scale: float, dtype: str):
+    if rngs is None:
+        return nnx.Param(jax.ShapeDtypeStruct(shape, DTYPES[dtype]))
+    draw = jax.random.normal(rngs.params(), shape, jnp.float32)
+    return nnx.Param((draw * scale).astype(DTYPES[dtype]))

@@ -1,0 +1,135 @@
+"""From token ids back to text, all at once or one token at a time.
+
+Every token stands for some bytes, and a text is the bytes of its tokens read as UTF-8;
+bytes that are not valid UTF-8 become U+FFFD, as few as the Unicode standard recommends.
+This file knows the bytes of a token; it does not know how a text is cut into tokens.
+"""
+
+import codecs
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from jaxdecode.core import check
+
+BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
+SPACE_MARK = "\u2581"
+
+
+def byte_alphabet() -> dict[str, int]:
+    """Return the printable character that stands for each byte in byte-level BPE.
+
+    Printable bytes of Latin-1 stand for themselves; the others, in order, are
+    characters from U+0100 on (Radford et al., Language Models are Unsupervised Multitask
+    Learners, 2019).
+    """
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in set(own)]
+    table = {chr(byte): byte for byte in own}
+    return table | {chr(0x100 + i): byte for i, byte in enumerate(rest)}
+
+
+_ALPHABET = byte_alphabet()
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What the tokens of one vocabulary stand for.
+
+    Attributes:
+      tokens: text of each id as the vocabulary spells it; ids may be missing.
+      style: "bytes" (byte-level BPE) or "spaces" (SentencePiece: a mark for the space).
+      literal: ids that are spelled as they read (control and added tokens).
+      byte_tokens: whether tokens such as `<0xE4>` stand for one byte.
+      strip: how many spaces to leave out at the start of a text.
+    """
+
+    tokens: Mapping[int, str]
+    style: str
+    literal: Collection[int] = frozenset()
+    byte_tokens: bool = False
+    strip: int = 0
+    _known: dict[int, bytes] = field(default_factory=dict, repr=False)
+
+    def __getitem__(self, token: int) -> bytes:
+        """Return the bytes of a token; none for an id without a text."""
+        known = self._known.get(token)
+        if known is None:
+            known = self._known[token] = self._spell(token)
+        return known
+
+    def _spell(self, token: int) -> bytes:
+        text = self.tokens.get(token, "")
+        if token in self.literal:
+            return text.encode("utf-8", "replace")
+        if self.style == "bytes":
+            if all(c in _ALPHABET for c in text):
+                return bytes(_ALPHABET[c] for c in text)
+            return text.encode("utf-8", "replace")
+        byte = BYTE_TOKEN.match(text) if self.byte_tokens else None
+        if byte:
+            return bytes([int(byte[1], 16)])
+        return text.replace(SPACE_MARK, " ").encode("utf-8", "replace")
+
+
+class Detokenizer:
+    """Turns tokens into text as they come, never showing half a character.
+
+    Whatever the tokens, what `push` returns, joined, and then `finish`, is
+    `Tokenizer.decode` of all of them. A token costs the same however long the text is.
+
+    Args:
+      pieces: the vocabulary.
+      skip: ids that are left out.
+      continues: whether the text goes on from an earlier one, so that a space at its
+        start belongs to it.
+    """
+
+    def __init__(
+        self,
+        pieces: Pieces,
+        *,
+        skip: Collection[int] = frozenset(),
+        continues: bool = False,
+    ):
+        self._pieces = pieces
+        self._skip = skip
+        self._strip_at_start = 0 if continues else pieces.strip
+        self._begin()
+
+    def push(self, token: int) -> str:
+        """Take one token and return the characters that are complete now.
+
+        Args:
+          token: its id. An id without a text, such as one that pads a vocabulary to a
+            round size, adds nothing.
+
+        Returns:
+          Text that no later token can change; often empty inside a character.
+        """
+        token = check.token_id("Detokenizer.push", "token", token)
+        if token in self._skip:
+            return ""
+        return self._stripped(self._decoder.decode(self._pieces[token]))
+
+    def finish(self) -> str:
+        """End the text: return what is left of an unfinished character, as U+FFFD.
+
+        Afterwards the object stands at the start of a new text.
+        """
+        rest = self._stripped(self._decoder.decode(b"", final=True))
+        self._begin()
+        return rest
+
+    def _begin(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._strip = self._strip_at_start
+
+    def _stripped(self, text: str) -> str:
+        while self._strip and text:
+            if text[0] != " ":
+                self._strip = 0
+                break
+            self._strip -= 1
+            text = text[1:]
+        return text

@@ -1,0 +1,268 @@
+"""A tokenizer out of the metadata of a GGUF file.
+
+GGUF stores the vocabulary but not how text is cut before merging: `pre` only names it.
+The recipes here follow llama.cpp for those names. An unknown name is refused: with a
+wrong recipe the ids are nearly right, and the model nearly works.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Rust
+
+from jaxdecode.text.detokenizer import SPACE_MARK, Pieces
+from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.tokenizer import Special, Tokenizer
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+
+# A contraction; a word with at most one sign before it; digits; signs with one space
+# before and line ends behind; line ends; other space, all but its last before a word.
+_MODERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def _gpt2() -> Any:
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+
+
+def _smollm() -> Any:
+    return pre_tokenizers.Sequence([pre_tokenizers.Digits(True), _gpt2()])
+
+
+def _modern(digits: str) -> Any:
+    split = pre_tokenizers.Split(Regex(_MODERN % digits), "isolated")
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return pre_tokenizers.Sequence([split, bytes_only])
+
+
+RECIPES: dict[str, Callable[[], Any]] = {
+    "smollm": _smollm,
+    "gpt-2": _gpt2,
+    "qwen2": lambda: _modern(""),
+    "llama-bpe": lambda: _modern("{1,3}"),
+}
+# Llama 3 looks a whole word up before merging, and begins every text with its bos.
+_WHOLE_WORDS = _BEGINS_WITH_BOS = ("llama-bpe",)
+
+
+def from_gguf(metadata: dict[str, Any]) -> Tokenizer:
+    """Build a tokenizer from GGUF metadata.
+
+    Args:
+      metadata: the `tokenizer.ggml.*` entries without that prefix, as plain values.
+
+    Returns:
+      The tokenizer.
+
+    Raises:
+      TokenizerError: for a `model` or `pre` that is not known, or metadata that lacks
+        something or contradicts itself.
+    """
+    kind = metadata.get("model")
+    builders = {"gpt2": _byte_level, "llama": _sentence_piece}
+    if kind not in builders:
+        known = ", ".join(builders)
+        raise TokenizerError(
+            f"tokenizer.ggml.model: must be one of {known}, got {kind!r}."
+        )
+    tokens = _strings(metadata, "tokens")
+    types = _types(metadata, len(tokens))
+    try:
+        rust, pieces = builders[kind](metadata, tokens, types)
+        _add_words(rust, tokens, types)
+    except TokenizerError:
+        raise
+    except Exception as error:  # the Rust library raises bare Exceptions
+        raise TokenizerError(f"tokenizer.ggml: cannot be built: {error}") from error
+    prefix, suffix, bos = _around(metadata, kind, len(tokens))
+    special = [
+        Special(text, i)
+        for i, (text, type_) in enumerate(zip(tokens, types, strict=True))
+        if type_ in (CONTROL, UNKNOWN)
+    ]
+    return Tokenizer(
+        rust,
+        rust,
+        pieces,
+        special=special,
+        prefix=prefix,
+        suffix=suffix,
+        bos_id=bos,
+        vocab_size=len(tokens),
+    )
+
+
+def pre_tokenizer(pre: Any) -> Any:
+    """Return the rule that cuts text into words, by the name in `tokenizer.ggml.pre`.
+
+    Raises:
+      TokenizerError: for a name that is not known.
+    """
+    if pre not in RECIPES:
+        known = ", ".join(sorted(RECIPES))
+        raise TokenizerError(
+            f"tokenizer.ggml.pre: must be one of {known}, got {pre!r}; another recipe "
+            "would cut the text differently from what the model was trained on."
+        )
+    return RECIPES[pre]()
+
+
+def _byte_level(metadata: dict[str, Any], tokens: list[str], types: list[int]):
+    pre = metadata.get("pre")
+    rust_pre = pre_tokenizer(pre)
+    vocab = _vocabulary(tokens, types, (NORMAL, USER_DEFINED))
+    merges = _merges(metadata, tokens, types)
+    rust = Rust(
+        models.BPE(vocab=vocab, merges=merges, ignore_merges=pre in _WHOLE_WORDS)
+    )
+    rust.pre_tokenizer = rust_pre
+    literal = frozenset(i for i, t in enumerate(types) if t != NORMAL)
+    return rust, Pieces(dict(enumerate(tokens)), "bytes", literal=literal)
+
+
+def _sentence_piece(metadata: dict[str, Any], tokens: list[str], types: list[int]):
+    unknown = metadata.get("unknown_token_id", 0)
+    if not _is_id(unknown, len(tokens)):
+        raise TokenizerError(
+            f"tokenizer.ggml.unknown_token_id: must be a token id, got {unknown!r}."
+        )
+    vocab = _vocabulary(tokens, types, (NORMAL, USER_DEFINED, BYTE))
+    words = {t: i for t, i in vocab.items() if types[i] == NORMAL}
+    merges = merges_from_scores(words, _scores(metadata, len(tokens)))
+    vocab.setdefault(tokens[unknown], unknown)
+    rust = Rust(
+        models.BPE(
+            vocab=vocab,
+            merges=merges,
+            unk_token=tokens[unknown],
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    prefix = metadata.get("add_space_prefix", True)
+    rust.normalizer = normalizers.Sequence(
+        [normalizers.Prepend(SPACE_MARK)] * bool(prefix)
+        + [normalizers.Replace(" ", SPACE_MARK)]
+    )
+    literal = frozenset(i for i, t in enumerate(types) if t not in (NORMAL, BYTE))
+    style = Pieces(
+        dict(enumerate(tokens)),
+        "spaces",
+        literal=literal,
+        byte_tokens=True,
+        strip=int(bool(prefix)),
+    )
+    return rust, style
+
+
+def _merges(metadata, tokens, types) -> list[tuple[str, str]]:
+    control = {t for t, type_ in zip(tokens, types, strict=True) if type_ == CONTROL}
+    merges = []
+    for merge in _strings(metadata, "merges"):
+        left, _, right = merge.partition(" ")
+        if not (left and right):
+            raise TokenizerError(
+                f"tokenizer.ggml.merges: must be two tokens and a space, got {merge!r}."
+            )
+        if control.isdisjoint((left, right, left + right)):
+            merges.append((left, right))
+    return merges
+
+
+def merges_from_scores(
+    words: dict[str, int], scores: list[float]
+) -> list[tuple[str, str]]:
+    """Return the merges that a scored SentencePiece vocabulary stands for.
+
+    SentencePiece joins the two neighbours whose union has the highest score. So every
+    way to cut a word into two words is a merge, ranked by the score of the whole. Where
+    two ways overlap in a text at equal scores SentencePiece takes the left one; merges
+    have one fixed order, by id and then with the shorter left part first.
+
+    Args:
+      words: ordinary tokens and their ids.
+      scores: one per id.
+    """
+    ranked = sorted(words, key=lambda word: (-scores[words[word]], words[word]))
+    return [
+        (word[:cut], word[cut:])
+        for word in ranked
+        for cut in range(1, len(word))
+        if word[:cut] in words and word[cut:] in words
+    ]
+
+
+def _vocabulary(tokens, types, kinds) -> dict[str, int]:
+    # Control tokens stay out, so that no text whatever can be cut into one.
+    vocab: dict[str, int] = {}
+    for i, (text, type_) in enumerate(zip(tokens, types, strict=True)):
+        if type_ in kinds and text:
+            vocab.setdefault(text, i)
+    return vocab
+
+
+def _add_words(rust: Any, tokens: list[str], types: list[int]) -> None:
+    words = [t for t, type_ in zip(tokens, types, strict=True) if type_ == USER_DEFINED]
+    rust.add_tokens([AddedToken(t, normalized=False, special=False) for t in words])
+
+
+def _around(metadata, kind, size):
+    pre = metadata.get("pre")
+    bos = metadata.get("bos_token_id", 1 if kind == "llama" else None)
+    eos = metadata.get("eos_token_id", 2 if kind == "llama" else None)
+    begins = kind == "llama" or (pre in _BEGINS_WITH_BOS and bos is not None)
+    prefix = _edge("bos", bos, size) if metadata.get("add_bos_token", begins) else ()
+    suffix = _edge("eos", eos, size) if metadata.get("add_eos_token", False) else ()
+    return prefix, suffix, bos if _is_id(bos, size) else None
+
+
+def _edge(name: str, token: Any, size: int) -> tuple[int, ...]:
+    if not _is_id(token, size):
+        raise TokenizerError(
+            f"tokenizer.ggml.{name}_token_id: must be a token id below {size}, as "
+            f"add_{name}_token is set, got {token!r}."
+        )
+    return (token,)
+
+
+def _types(metadata: dict[str, Any], size: int) -> list[int]:
+    types = metadata.get("token_type")
+    if types is None:
+        named = ("bos", "eos", "padding", "unknown")
+        control = {metadata.get(f"{name}_token_id") for name in named}
+        return [CONTROL if i in control else NORMAL for i in range(size)]
+    return _numbers("token_type", types, size)
+
+
+def _scores(metadata: dict[str, Any], size: int) -> list[float]:
+    return _numbers("scores", metadata.get("scores"), size)
+
+
+def _numbers(name: str, values: Any, size: int) -> list[Any]:
+    if not isinstance(values, (list, tuple)) or len(values) != size:
+        got = "nothing" if values is None else f"{len(values)} values"
+        raise TokenizerError(
+            f"tokenizer.ggml.{name}: must have one value per token ({size}), got {got}."
+        )
+    if not all(isinstance(v, (int, float)) and v == v for v in values):
+        raise TokenizerError(f"tokenizer.ggml.{name}: must be numbers.")
+    return list(values)
+
+
+def _strings(metadata: dict[str, Any], name: str) -> list[str]:
+    values = metadata.get(name)
+    if not isinstance(values, (list, tuple)) or not all(
+        isinstance(v, str) for v in values
+    ):
+        raise TokenizerError(f"tokenizer.ggml.{name}: must be a list of strings.")
+    if name == "tokens" and not values:
+        raise TokenizerError("tokenizer.ggml.tokens: must not be empty.")
+    return list(values)
+
+
+def _is_id(token: Any, size: int) -> bool:
+    return type(token) is int and 0 <= token < size

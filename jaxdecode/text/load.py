@@ -1,0 +1,99 @@
+"""`load`: from a name, a folder or a file to a `LanguageModel`."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxdecode import weights
+from jaxdecode.core import check
+from jaxdecode.text.chat_template import ChatTemplate
+from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.gguf_tokenizer import from_gguf
+from jaxdecode.text.json_tokenizer import from_json
+from jaxdecode.text.language_model import LanguageModel
+from jaxdecode.text.tokenizer import Tokenizer
+
+DTYPES = (None, "float32", "bfloat16")
+QUANTIZERS: tuple[str | None, ...] = (None,)
+PLANNED = ("int8",)
+
+
+def load(
+    source: str | Path, *, dtype: str | None = None, quantize: str | None = None
+) -> LanguageModel:
+    """Load a language model with its tokenizer and chat template.
+
+    Args:
+      source: a known name such as "smollm2-135m" (fetched once, then kept), a folder
+        with config.json and *.safetensors, a .gguf file, or "org/name" on the model hub.
+      dtype: "float32" or "bfloat16", the type the weights are kept in; None: float32 on
+        CPU, bfloat16 on GPU and TPU.
+      quantize: None; "int8" is not available yet.
+
+    Returns:
+      The model. `tokenizer` and `chat_template` are None where the source has none.
+
+    Raises:
+      TypeError: if `source` is neither a str nor a path.
+      ValueError: for an unknown name, dtype or quantize; `CheckpointError`,
+        `TokenizerError` and `ChatTemplateError`, for broken or unsupported files, are
+        ValueErrors too.
+      FileNotFoundError: if there is no such file or folder.
+    """
+    check.choice("load", "dtype", dtype, DTYPES)
+    if quantize in PLANNED:
+        raise ValueError(
+            f"load: `quantize` must be None, got {quantize!r}, which is not there yet."
+        )
+    check.choice("load", "quantize", quantize, QUANTIZERS)
+    if dtype is None:
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    loaded = weights.load_model(weights.resolve(source), dtype=dtype)
+    return language_model(loaded)
+
+
+def language_model(loaded: Any) -> LanguageModel:
+    """Return loaded weights with their tokenizer and chat template made ready.
+
+    Args:
+      loaded: what `weights.load_model` returns.
+    """
+    tokenizer = load_tokenizer(loaded.tokenizer) if loaded.tokenizer else None
+    return LanguageModel(
+        loaded.model,
+        config=loaded.config,
+        tokenizer=tokenizer,
+        eos_ids=loaded.eos_ids,
+        bos_id=loaded.bos_id,
+        pad_id=loaded.pad_id,
+        chat_template=_chat_template(loaded, tokenizer),
+        name=loaded.name,
+    )
+
+
+def load_tokenizer(source: weights.TokenizerSource) -> Tokenizer:
+    """Build the tokenizer that a checkpoint comes with.
+
+    Args:
+      source: a tokenizer.json file, or the metadata of a GGUF file.
+
+    Raises:
+      FileNotFoundError: if the file is not there.
+      TokenizerError: if it is broken or of a kind that is not supported.
+    """
+    if source.kind == "json" and source.path is not None:
+        return from_json(source.path)
+    if source.kind == "gguf":
+        return from_gguf(source.metadata)
+    raise TokenizerError(
+        f"load_tokenizer: `source.kind` must be json or gguf, got {source.kind!r}."
+    )
+
+
+def _chat_template(loaded: Any, tokenizer: Tokenizer | None) -> ChatTemplate | None:
+    if loaded.chat_template is None or tokenizer is None:
+        return None
+    ids = (loaded.bos_id, loaded.eos_ids[0] if loaded.eos_ids else None)
+    bos, eos = (tokenizer.token(i) if i is not None else None for i in ids)
+    return ChatTemplate(loaded.chat_template, bos, eos)

@@ -1,0 +1,38 @@
+"""Where this package keeps files between runs."""
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+VARIABLE = "JAXDECODE_CACHE"
+LEFTOVER_AGE = 24 * 3600  # seconds; nothing that is still written is that old
+
+
+def cache_folder() -> Path:
+    """Return the cache folder, which need not exist yet.
+
+    `JAXDECODE_CACHE` if set, else `jaxdecode` in the platform's folder for caches.
+    """
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "jaxdecode"
+    base = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "jaxdecode"
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Delete what killed processes left in a folder under a temporary name."""
+    for path in folder.glob(f"{prefix}*"):
+        try:
+            if time.time() - path.stat().st_mtime < LEFTOVER_AGE:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except OSError:
+            continue  # another process was faster

@@ -1,0 +1,41 @@
+"""The two ways in which getting a model can fail: its file is wrong, or it is not here.
+
+Both are errors of our own, so that a caller can tell them from a mistake in a program.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+SHOWN_MAX = 5
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # can run code when read: never opened
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is broken, incomplete, or of a kind that is not supported."""
+
+
+class DownloadError(OSError):
+    """A model that is not on this machine and could not be fetched."""
+
+
+def listing(items: Iterable[str]) -> str:
+    """Join the first few items of a list for a message and say how many follow."""
+    items = list(items)
+    rest = len(items) - SHOWN_MAX
+    shown = "; ".join(items[:SHOWN_MAX])
+    return f"{shown}; and {rest} more" if rest > 0 else shown
+
+
+def require_file(path: str | Path) -> Path:
+    """Return the path of an existing regular file.
+
+    Raises:
+      FileNotFoundError: if nothing is there.
+      CheckpointError: for a folder, a pipe or a device, which cannot be mapped.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file.")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: not a regular file.")
+    return path

@@ -1,0 +1,225 @@
+"""A model folder in Hugging Face form: config.json, safetensors shards, tokenizer.
+
+Only JSON, safetensors and jinja text are read, and only inside the folder: the shard
+names of an index are data of a stranger and may not lead anywhere else.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdecode.models.config import ModelConfig
+from jaxdecode.weights.checkpoint import (
+    Checkpoint,
+    Tensors,
+    TokenizerSource,
+    special_ids,
+)
+from jaxdecode.weights.config_json import read_config
+from jaxdecode.weights.errors import PICKLES, CheckpointError, listing
+from jaxdecode.weights.names import account, folder_layout, require_plausible
+from jaxdecode.weights.safetensors_file import SafetensorsFile
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+HEAD = "lm_head.weight"
+FLOATS = ("F32", "F16", "BF16")
+JSON_MAX = 64 * 2**20
+TEMPLATE_MAX = 2**20
+
+
+def open_folder(folder: str | Path) -> Checkpoint:
+    """Open a model folder; see `open_checkpoint`."""
+    folder = Path(folder)
+    try:
+        return _open(folder)
+    except CheckpointError as error:
+        if str(error).startswith(str(folder)):
+            raise
+        raise CheckpointError(f"{folder}: {error}") from error
+
+
+def _open(folder: Path) -> Checkpoint:
+    raw = read_json(folder, "config.json")
+    if raw is None:
+        raise CheckpointError(_no_config(folder))
+    config = read_config(raw)
+    tokenizer = member(folder, "tokenizer.json")
+    eos_ids, bos_id, pad_id = _ids(folder, raw, config.vocab_size)
+    return Checkpoint(
+        config=config,
+        tensors=_tensors(folder, config),
+        tokenizer=None if tokenizer is None else TokenizerSource("json", tokenizer),
+        eos_ids=eos_ids,
+        bos_id=bos_id,
+        pad_id=pad_id,
+        chat_template=_chat_template(folder),
+        name=_name(folder),
+    )
+
+
+def member(folder: Path, name: str) -> Path | None:
+    """Return the path of a file of the folder, or None if it has none of that name.
+
+    Raises:
+      CheckpointError: if the name, or the link it is, leads out of the folder, or to
+        something that is no file.
+    """
+    if Path(name).name != name or "\\" in name or name in ("", ".", ".."):
+        raise CheckpointError(f"file name must stay in the folder, got {name!r}.")
+    path = folder / name
+    if not path.exists():
+        return None
+    root = folder.resolve()
+    allowed = [root]
+    if root.parent.name == "snapshots":  # a hub cache: files are links to its blobs
+        allowed.append(root.parent.parent / "blobs")
+    if not any(path.resolve().is_relative_to(place) for place in allowed):
+        raise CheckpointError(
+            f"{name} is a link out of the folder; put the file itself there."
+        )
+    if not path.is_file():
+        raise CheckpointError(f"{name} is not a file.")
+    return path
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return the object in a JSON file of the folder, or None if there is no file.
+
+    Raises:
+      CheckpointError: if the file is too large, not JSON, or not an object.
+    """
+    path = member(folder, name)
+    if path is None:
+        return None
+    if path.stat().st_size > JSON_MAX:
+        raise CheckpointError(f"{name} must have at most {JSON_MAX} bytes.")
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{name} is not JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{name} must hold an object.")
+    return value
+
+
+def _tensors(folder: Path, config: ModelConfig) -> Tensors:
+    """Open the weights and account for every one of them."""
+    files = _weights(folder)
+    stored = {name: file.tensors[name] for name, file in files.items()}
+    require_plausible(config, stored)
+    layout = folder_layout(config, stored)
+    if config.tied_output and HEAD in stored:
+        _require_equal(files, layout["embedding.weight"].name, HEAD)
+        del stored[HEAD]
+    account(layout, stored)
+    used = {source.name for source in layout.values()}
+    wrong = [f"{n} is {stored[n].dtype}" for n in used if stored[n].dtype not in FLOATS]
+    if wrong:
+        kinds = ", ".join(FLOATS)
+        raise CheckpointError(f"weights must be {kinds}: {listing(sorted(wrong))}.")
+    return Tensors(layout, files)
+
+
+def _ids(folder: Path, raw: dict[str, Any], vocab_size: int):
+    """Return eos ids, bos id, pad id; generation_config.json comes first."""
+    generation = read_json(folder, "generation_config.json") or {}
+
+    def named(key: str) -> Any:
+        value = generation.get(key)
+        return raw.get(key) if value is None else value
+
+    return special_ids(
+        vocab_size,
+        eos=named("eos_token_id"),
+        bos=named("bos_token_id"),
+        pad=named("pad_token_id"),
+    )
+
+
+def _weights(folder: Path) -> dict[str, SafetensorsFile]:
+    """Return which file has each tensor."""
+    single = member(folder, WEIGHTS)
+    if single is not None:
+        file = SafetensorsFile(single)
+        return dict.fromkeys(file.tensors, file)
+    index = read_json(folder, INDEX)
+    if index is None:
+        raise CheckpointError(_no_weights(folder))
+    return _shards(folder, index.get("weight_map"))
+
+
+def _shards(folder: Path, places: Any) -> dict[str, SafetensorsFile]:
+    if not isinstance(places, dict) or not all(
+        isinstance(shard, str) for shard in places.values()
+    ):
+        raise CheckpointError(f"{INDEX} must map tensor names to files (weight_map).")
+    opened: dict[str, SafetensorsFile] = {}
+    for shard in sorted(set(places.values())):
+        path = member(folder, shard)
+        if path is None:
+            raise CheckpointError(f"{INDEX} names {shard!r}, which is missing.")
+        opened[shard] = SafetensorsFile(path)
+    problems = [
+        f"{name} is not in {shard}"
+        for name, shard in places.items()
+        if name not in opened[shard].tensors
+    ]
+    problems += [
+        f"{name} in {shard} is not in the index"
+        for shard, file in opened.items()
+        for name in file.tensors
+        if places.get(name) != shard
+    ]
+    if problems:
+        raise CheckpointError(f"{INDEX} and the files disagree: {listing(problems)}.")
+    return {name: opened[shard] for name, shard in places.items()}
+
+
+def _require_equal(files: dict[str, SafetensorsFile], a: str, b: str) -> None:
+    if a in files and not np.array_equal(files[a].read(a), files[b].read(b)):
+        raise CheckpointError(
+            f"tie_word_embeddings is true, but {b} differs from {a}; one of them would "
+            "have to be ignored."
+        )
+
+
+def _chat_template(folder: Path) -> str | None:
+    path = member(folder, "chat_template.jinja")
+    if path is not None:
+        if path.stat().st_size > TEMPLATE_MAX:
+            raise CheckpointError("chat_template.jinja is too large.")
+        try:
+            return path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise CheckpointError("chat_template.jinja is not UTF-8.") from error
+    template = (read_json(folder, "tokenizer_config.json") or {}).get("chat_template")
+    if isinstance(template, list):  # several, each with a name
+        named = {t.get("name"): t.get("template") for t in template if type(t) is dict}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _name(folder: Path) -> str:
+    root = folder.resolve()
+    if root.parent.name == "snapshots":  # hub cache: models--org--name/snapshots/commit
+        return "/".join(root.parent.parent.name.split("--")[1:])
+    return root.name
+
+
+def _no_config(folder: Path) -> str:
+    ggufs = sorted(path.name for path in folder.glob("*.gguf"))
+    hint = f" Give the file itself: {ggufs[0]}." if ggufs else ""
+    return f"there is no config.json.{hint}"
+
+
+def _no_weights(folder: Path) -> str:
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+    if pickles:
+        return (
+            f"the weights are pickle files ({listing(pickles)}), which can run code when "
+            "read and are never opened; convert the model to safetensors."
+        )
+    return f"there is neither {WEIGHTS} nor {INDEX}."

@@ -1,0 +1,69 @@
+"""Ctrl-C, told apart by what the interpreter is doing when it comes."""
+
+import signal
+import subprocess
+import sys
+import time
+
+# In C the main thread ignores signals, as it does in a compilation.
+PROGRAM = """
+import hashlib, sys, time
+from jaxdecode.cli import interrupt, main
+
+def ready():
+    print("ready", flush=True)
+
+def in_python():
+    ready()
+    time.sleep(60)
+
+def in_c():
+    ready()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+
+def tidying_up():
+    try:
+        in_python()
+    finally:
+        time.sleep(1.5 * interrupt.GRACE)
+        print("tidy", file=sys.stderr)
+
+def work(argv):
+    with interrupt.leave_promptly():
+        globals()[sys.argv[1]]()
+
+main._run = work
+sys.exit(main.main([]))
+"""
+
+
+def interrupted(name):
+    """Run one of the program's functions, send a Ctrl-C, return how it ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.1)  # from here on it is inside the call
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    return process.returncode, errors, time.monotonic() - begun
+
+
+def test_ctrl_c_ends_a_command_with_130_and_a_clean_line():
+    code, errors, _ = interrupted("in_python")
+    assert (code, errors) == (130, "\n")
+
+
+def test_ctrl_c_ends_a_command_that_is_busy_in_c():
+    code, errors, seconds = interrupted("in_c")
+    assert (code, errors) == (130, "\n")
+    assert seconds < 5.0
+
+
+def test_ctrl_c_leaves_time_to_tidy_up():
+    code, errors, _ = interrupted("tidying_up")
+    assert (code, errors) == (130, "tidy\n\n")

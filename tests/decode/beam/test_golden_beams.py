@@ -1,0 +1,48 @@
+"""Beam search equals Hugging Face's: tokens, order, scores, in every golden case."""
+
+import jax
+import numpy as np
+import pytest
+from generate_cases import NEW_TOKENS_MAX, cases, edits_of, eos_of, name, robust_rows
+from generate_cases import tiny, tokens_of
+
+from jaxdecode.core.status import Status
+from jaxdecode.decode.beam import beam_search
+
+BEAMS = cases("beam", "beam_eos", "beam_processors", "beam_single")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_to_compile():
+    """Forty programs that each run for milliseconds: compiling is what takes time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("item", BEAMS, ids=name)
+def test_hypotheses_are_those_of_hugging_face(item):
+    family, case = item
+    params, eos = case["params"], eos_of(family, case["params"])
+    found = beam_search(
+        tiny(family),
+        case["prompts"],
+        num_beams=params["num_beams"],
+        max_new_tokens=params["max_new_tokens"],
+        new_tokens_max=NEW_TOKENS_MAX,
+        length_penalty=params.get("length_penalty", 1.0),
+        early_stopping=params.get("early_stopping", False),
+        num_return=params["num_return_sequences"],
+        edits=edits_of(params, eos),
+        renormalize=params.get("renormalize_logits", False),
+        eos_ids=eos,
+        pad_id=1,
+    )
+    for row, hypotheses in enumerate(case["results"]):
+        scores = [hypothesis["score"] for hypothesis in hypotheses]
+        np.testing.assert_allclose(found.scores[row], scores, rtol=1e-5, atol=1e-4)
+    for row, hypotheses in robust_rows(case):
+        for rank, hypothesis in enumerate(hypotheses):
+            assert tokens_of(found, row, rank) == hypothesis["tokens"]
+            ended = found.status[row, rank] == Status.EOS
+            assert bool(ended) == hypothesis["finished_by_eos"]

@@ -1,0 +1,99 @@
+"""A window of candidates gives what the sorted row gives, bit for bit."""
+
+import jax
+import numpy as np
+import pytest
+from rows import kinds
+
+import jaxdecode as jd
+from jaxdecode.sampling import draw
+from jaxdecode.sampling.apply import _contexts
+from jaxdecode.sampling.process import over_rows
+from jaxdecode.sampling.select import arg_max, top_k
+
+VOCAB = 5003
+KINDS = kinds(VOCAB)
+ROWS = np.stack(list(KINDS.values()))
+COUNT = len(ROWS)
+categorical = jax.jit(jax.vmap(jax.random.categorical))
+
+
+def own_order(t=1.0, p=1.0, k=0, m=0.0, kept=1):
+    return jd.chain(
+        jd.Temperature(t),
+        jd.TopP(p, min_keep=kept),
+        jd.TopK(k, ties="keep"),
+        jd.MinP(m, min_keep=kept),
+    )
+
+
+SAMPLERS = {
+    "top-k": jd.joint(top_k=50, temperature=0.8),
+    "top-p": jd.joint(top_p=0.9),
+    "narrow top-p": jd.joint(top_p=0.2, temperature=3.0),
+    "min-p": jd.joint(min_p=0.05),
+    "k then p": jd.joint(top_k=200, top_p=0.95, min_p=0.01, temperature=1.2),
+    "tied top-k": own_order(k=40, t=0.9),
+    "p then k": own_order(t=2.0, p=0.8, k=30),
+    "kept at least": own_order(p=0.1, m=0.9, kept=70),
+}
+
+
+@jax.jit
+def run(chain, rows, contexts):
+    states = over_rows(lambda c, context: c.init(context), chain, contexts)
+    return draw(chain, rows, contexts, states, windows=(8, 64, 1024))
+
+
+def drawn(sampler, rows, seed=0):
+    keys = jax.random.split(jax.random.key(seed), len(rows))
+    contexts = _contexts("test", rows, None, None, keys)
+    return keys, jax.tree.map(np.asarray, run(sampler.per_row(COUNT), rows, contexts))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_window_draws_categorical_of_the_sorted_row(name):
+    processed = jd.apply(SAMPLERS[name], ROWS)
+    logprobs = np.asarray(jax.nn.log_softmax(processed, axis=1))
+    for seed in range(3):
+        keys, got = drawn(SAMPLERS[name], ROWS, seed)
+        expected = categorical(keys, processed)
+        assert got.token.tolist() == expected.tolist()
+        np.testing.assert_allclose(
+            got.logprob, logprobs[np.arange(COUNT), expected], rtol=1e-5, atol=1e-5
+        )
+
+
+NEIGHBOURS = {
+    "needs the sorted row": lambda: KINDS["flat"],
+    "holds a NaN": lambda: np.where(np.arange(VOCAB) == 9, np.nan, KINDS["normal"]),
+    "is banned": lambda: np.full(VOCAB, -np.inf),
+}
+
+
+@pytest.mark.parametrize("neighbour", NEIGHBOURS)
+@pytest.mark.parametrize("name", ["top-p", "k then p"])
+def test_a_neighbour_does_not_change_a_row_by_one_bit(name, neighbour):
+    calm = np.stack([KINDS["peaked"]] * COUNT)
+    disturbed = calm.copy()
+    disturbed[5] = NEIGHBOURS[neighbour]().astype(np.float32)
+    alone = drawn(SAMPLERS[name], calm)[1]
+    beside = drawn(SAMPLERS[name], disturbed)[1]
+    others = np.arange(COUNT) != 5
+    assert np.array_equal(beside.token[others], alone.token[others])
+    assert np.array_equal(beside.logprob[others], alone.logprob[others])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chunked_top_k_orders_by_value_then_id(kind):
+    row = KINDS[kind]
+    order = np.lexsort((np.arange(VOCAB), -row.astype(np.float64)))
+    for k in (1, 5, 17):
+        values, ids = jax.jit(top_k, static_argnums=1)(row, k)
+        assert ids.tolist() == order[:k].tolist()
+        assert np.array_equal(values, row[order[:k]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chunked_arg_max_takes_the_first_maximum(kind):
+    assert int(arg_max(KINDS[kind])) == int(np.argmax(KINDS[kind]))

@@ -1,0 +1,264 @@
+"""Text in, text out: the same tokens as `decode.generate`, bad input refused early."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdecode as jd
+from jaxdecode.text import (
+    ChatTemplate,
+    ChatTemplateError,
+    LanguageModel,
+    TokenizerError,
+)
+from jaxdecode.text.chat_template import chat_pieces
+from jaxdecode.text.gguf_tokenizer import from_gguf
+from tests import tiny
+from tests.text.vocabularies import byte_level, sentence_piece
+
+STEPS = 7
+MESSAGES = [{"role": "user", "content": "hello <|end|>"}]
+TEMPLATE = ChatTemplate(
+    "{% for m in messages %}<|start|>{{ m.content }}{% endfor %}<|start|>"
+)
+END, START = 0, 1
+
+
+def small_vocabulary(**more):
+    """A byte-level vocabulary of the size of the shared tiny models, 37."""
+    tokens = ["<|end|>", "<|start|>", *"abcdefghijklmnopqrstuvwxyz", "Ġ", *"<|>Ã©æĹ¥"]
+    metadata = byte_level("smollm", merges=[])
+    types = [3, 3] + [1] * 35
+    return from_gguf(metadata | {"tokens": tokens, "token_type": types} | more)
+
+
+def small_scored_vocabulary():
+    """A SentencePiece vocabulary of the same size."""
+    words = [f"w{i}" for i in range(14)]
+    return from_gguf(sentence_piece(bytes_too=False, words=words))
+
+
+@functools.cache
+def language_model(style="bytes"):
+    tokenizer = small_vocabulary() if style == "bytes" else small_scored_vocabulary()
+    assert tokenizer.vocab_size == tiny.VOCAB
+    return LanguageModel(
+        tiny.bag(),
+        tokenizer=tokenizer,
+        eos_ids=(END,),
+        chat_template=TEMPLATE,
+        name="tiny",
+    )
+
+
+def sampler(bias=(), temperature=1.3):
+    """One structure for all tests, so that they share their compiled programs."""
+    values = np.zeros(tiny.VOCAB, np.float32)
+    for token in bias:
+        values[token] = 1e9
+    return jd.chain(jd.LogitBias(values), jd.Temperature(temperature))
+
+
+def tokens_of(lm, prompts, key, **options):
+    options = {
+        "sampler": sampler(),
+        "max_new_tokens": STEPS,
+        "eos_ids": (END,),
+    } | options
+    out = jd.generate(lm.model, prompts, key, **options)
+    tokens, lengths = np.asarray(out.tokens), np.asarray(out.lengths)
+    return [row[:n].tolist() for row, n in zip(tokens, lengths, strict=True)]
+
+
+def test_text_is_the_decoded_continuation_without_the_prompt():
+    lm = language_model()
+    (row,) = tokens_of(lm, [lm.encode("hello w")], 3)
+    text = lm.generate("hello w", key=3, sampler=sampler(), max_new_tokens=STEPS)
+    assert type(text) is str
+    assert text == lm.decode(row)
+
+
+def test_a_list_of_prompts_gives_a_list_of_texts():
+    lm = language_model()
+    prompts = ["hello", "wo"]
+    rows = tokens_of(lm, [lm.encode(p) for p in prompts], 5)
+    texts = lm.generate(prompts, key=5, sampler=sampler(), max_new_tokens=STEPS)
+    assert texts == [lm.decode(row) for row in rows]
+
+
+def test_several_samples_come_as_a_list_for_each_prompt():
+    lm = language_model()
+    options = {"sampler": sampler(), "max_new_tokens": STEPS, "num_samples": 2}
+    rows = tokens_of(lm, [lm.encode("hello"), lm.encode("wo")], 5, num_samples=2)
+    texts = [lm.decode(row) for row in rows]
+    both = lm.generate(["hello", "wo"], key=5, **options)
+    assert both == [texts[:2], texts[2:]]
+    one = lm.generate("hello", key=5, **options)
+    assert one == both[0]
+
+
+def test_settings_may_be_one_per_prompt():
+    lm = language_model()
+    options = {
+        "sampler": sampler(temperature=np.float32([0.5, 1.3])),
+        "max_new_tokens": [1, 5],
+        "eos_ids": (),
+    }
+    texts = lm.generate(["hello", "hello"], key=7, **options)
+    rows = tokens_of(lm, [lm.encode("hello")] * 2, 7, **options)
+    assert [len(row) for row in rows] == [1, 5]
+    assert texts == [lm.decode(row) for row in rows]
+
+
+@pytest.mark.parametrize("style", ["bytes", "spaces"])
+@pytest.mark.parametrize("seed", range(5))
+def test_streamed_pieces_join_to_the_generated_text(style, seed):
+    lm = language_model(style)
+    options = {"key": seed, "sampler": sampler(), "max_new_tokens": 13}
+    pieces = list(lm.stream("hello", **options))
+    assert "".join(pieces) == lm.generate("hello", **options)
+    assert all(pieces)
+
+
+def test_a_continuation_keeps_the_space_before_its_first_word():
+    lm = language_model("spaces")
+    word = lm.tokenizer.encode("h", add_special=False)[0]
+    assert lm.tokenizer.token(word) == "▁h"
+    options = {"key": 0, "sampler": sampler([word]), "max_new_tokens": 1}
+    assert lm.generate("hello", **options) == " h"
+    assert list(lm.stream("hello", **options)) == [" h"]
+    assert lm.chat(MESSAGES, **options) == "h"
+
+
+def test_eos_ids_may_be_switched_off_for_one_call():
+    lm = language_model()
+    x = lm.encode("x")
+    options = {"key": 0, "sampler": sampler(x), "max_new_tokens": 3}
+    assert lm.generate("hello", eos_ids=x, **options) == "x"
+    assert lm.generate("hello", **options) == "xxx"
+    options["sampler"] = sampler([END])
+    assert lm.generate("hello", **options) == ""
+    assert list(lm.stream("hello", **options)) == []
+
+
+def test_control_tokens_of_a_prompt_are_text_unless_asked_for():
+    lm = language_model()
+    assert END not in lm.encode("<|end|>")
+    assert lm.encode("<|end|>", parse_special=True) == [END]
+    options = {"key": 1, "sampler": sampler(), "max_new_tokens": STEPS}
+    (row,) = tokens_of(lm, [[END]], 1)
+    assert lm.generate("<|end|>", parse_special=True, **options) == lm.decode(row)
+
+
+def test_chat_answers_the_tokens_of_the_conversation():
+    lm = language_model()
+    prompt = lm.tokenizer.encode_pieces(chat_pieces(TEMPLATE, MESSAGES, lm.tokenizer))
+    assert prompt == [START, *lm.encode("hello <|end|>"), START]
+    (row,) = tokens_of(lm, [prompt], 2)
+    options = {"key": 2, "sampler": sampler(), "max_new_tokens": STEPS}
+    assert lm.chat(MESSAGES, **options) == lm.decode(row)
+    assert "".join(lm.stream_chat(MESSAGES, **options)) == lm.decode(row)
+
+
+def test_an_invalid_row_warns_and_gives_the_text_so_far():
+    a = small_vocabulary().encode("a")[0]
+    model = tiny.bag(poison={a: np.nan})
+    lm = LanguageModel(model, tokenizer=small_vocabulary())
+    with pytest.warns(RuntimeWarning, match="row 1 ended early"):
+        texts = lm.generate(["b", "a"], key=0, sampler=sampler(), max_new_tokens=1)
+    assert len(texts[0]) == 1
+    assert texts[1] == ""
+    with pytest.warns(RuntimeWarning, match="row 0 ended early"):
+        assert list(lm.stream("a", key=0, sampler=sampler(), max_new_tokens=2)) == []
+
+
+@pytest.mark.parametrize("method", ["generate", "stream"])
+def test_an_empty_prompt_is_refused(method):
+    call = getattr(language_model(), method)
+    with pytest.raises(
+        ValueError, match="`prompt` must have at least one token, got ''"
+    ):
+        call("", key=0)
+
+
+def test_an_empty_prompt_in_a_list_is_named():
+    with pytest.raises(ValueError, match=r"`prompt\[1\]` must have at least one token"):
+        language_model().generate(["a", ""], key=0)
+
+
+def test_a_begin_token_is_a_prompt_of_its_own():
+    tokenizer = small_vocabulary(add_bos_token=True, bos_token_id=5)
+    lm = LanguageModel(tiny.bag(), tokenizer=tokenizer, eos_ids=(END,))
+    (row,) = tokens_of(lm, [[5]], 0)
+    text = lm.generate("", key=0, sampler=sampler(), max_new_tokens=STEPS)
+    assert text == lm.decode(row)
+
+
+@pytest.mark.parametrize("prompt", [None, 3, b"a", {"a": 1}, [1, 2], [["a"]]])
+def test_a_prompt_that_is_not_text_is_refused(prompt):
+    with pytest.raises(TypeError, match=r"LanguageModel\.generate: `prompt.*` must be"):
+        language_model().generate(prompt, key=0)
+
+
+def test_no_prompts_are_refused():
+    with pytest.raises(ValueError, match="`prompt` must hold at least one text"):
+        language_model().generate([], key=0)
+
+
+def test_a_stream_takes_one_prompt():
+    with pytest.raises(TypeError, match=r"stream: `prompt` must be a str, got \['a'\]"):
+        language_model().stream(["a"], key=0)
+
+
+def test_a_prompt_beyond_the_models_length_is_refused_at_the_call():
+    lm = language_model()
+    for call in (lm.generate, lm.stream):
+        with pytest.raises(ValueError, match="must be <= 48, the model's"):
+            call("hello", key=0, max_new_tokens=99)
+
+
+def test_a_key_must_be_given():
+    with pytest.raises(TypeError, match="key"):
+        language_model().generate("hello")
+
+
+def test_a_model_without_tokenizer_says_so():
+    lm = LanguageModel(tiny.bag())
+    with pytest.raises(TokenizerError, match="must come with a tokenizer, got none"):
+        lm.generate("hello", key=0)
+    with pytest.raises(TokenizerError, match="must come with a tokenizer"):
+        lm.encode("hello")
+
+
+def test_a_model_without_chat_template_says_so():
+    lm = LanguageModel(tiny.bag(), tokenizer=small_vocabulary())
+    with pytest.raises(ChatTemplateError, match="must come with a chat template"):
+        lm.chat(MESSAGES, key=0)
+
+
+def test_a_template_that_makes_no_tokens_is_refused():
+    lm = LanguageModel(
+        tiny.bag(), tokenizer=small_vocabulary(), chat_template=ChatTemplate("")
+    )
+    with pytest.raises(ChatTemplateError, match="at least one token"):
+        lm.chat(MESSAGES, key=0)
+
+
+def test_it_prints_as_one_short_line():
+    lm = LanguageModel(tiny.bag(), tokenizer=small_vocabulary(), name="tiny")
+    assert repr(lm) == (
+        "LanguageModel('tiny', vocab_size=37, max_length=48, no chat template)"
+    )
+
+
+def test_the_same_key_gives_the_same_text_as_one_key_per_prompt():
+    lm = language_model()
+    key = jax.random.key(13)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(1))
+    options = {"sampler": sampler(), "max_new_tokens": STEPS}
+    assert (
+        lm.generate("wo", key=key, **options)
+        == lm.generate(["wo"], key=keys, **options)[0]
+    )
