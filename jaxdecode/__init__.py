@@ -63,13 +63,13 @@ _CONTENTS = {
     ),
     "jaxdecode.sampling": ("apply", "sample"),
     "jaxdecode.models": ("from_function", "from_linen"),
-    "jaxdecode.decode": ("Generation", "generate", "stream"),
+    "jaxdecode.decode": ("Generation", "Stops", "generate", "stream"),
     "jaxdecode.text": ("LanguageModel", "load"),
 }
 _HOME = {name: module for module, names in _CONTENTS.items() for name in names}
 _MODULES = ("testing",)
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
@@ -87,14 +87,16 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from jaxdecode.core.compile_cache import enable_compilation_cache as enable_compilation_cache
+    from jaxdecode.core.compile_cache import (
+        enable_compilation_cache as enable_compilation_cache,
+    )
     from jaxdecode.core.protocol import Model as Model
     from jaxdecode.core.status import Status as Status
-    from jaxdecode.decode import *
+    from jaxdecode.decode import *  # noqa: F403
     from jaxdecode.models import from_function as from_function
     from jaxdecode.models import from_linen as from_linen
     from jaxdecode.sampling import apply as apply
     from jaxdecode.sampling import sample as sample
     from jaxdecode.text import LanguageModel as LanguageModel
     from jaxdecode.text import load as load
-    from jaxdecode.transforms import *
+    from jaxdecode.transforms import *  # noqa: F403

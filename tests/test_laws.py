@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from link_cases import CASES
 
 import jaxdecode as jd
 from jaxdecode.core.pytree import pytree
 from jaxdecode.testing import LAWS, Case, count_compiles, laws
+from tests.link_cases import CASES
 
 
 @pytest.mark.parametrize("name", CASES)

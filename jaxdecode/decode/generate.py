@@ -1,6 +1,8 @@
 """`generate`: prompts in, tokens out, in one compiled program."""
 
+import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +32,15 @@ class Generation:
       sampling_logprobs: float32 [R, T], the same under the distribution it was drawn
         from, after every link; 0 behind the end.
       status: int8 [R], a `Status`: why the row ended.
+      observations: what was asked for with `observe`, by name; empty otherwise. Of the
+        model's own distribution (raw logits): "entropy" float32 [R, T] in nats, "rank"
+        int32 [R, T] of the drawn token, 1 for the best, ties in the order of ids, and
+        "top_logprobs" float32 [R, T, n], best first, with "top_ids" int32 [R, T, n]. The
+        same of the distribution the token was drawn from: "sampling_entropy",
+        "sampling_rank", "sampling_top_logprobs", "sampling_top_ids", whose id is -1
+        where fewer than n tokens are left. "kept" int32 [R, T] is how many tokens the
+        links left, "kept_mass" float32 [R, T] what the model gives them together.
+        Behind the end all are 0, ids -1.
     """
 
     tokens: Array
@@ -37,6 +48,7 @@ class Generation:
     model_logprobs: Array
     sampling_logprobs: Array
     status: Array
+    observations: Mapping[str, Array] = dataclasses.field(default_factory=dict)
 
 
 def generate(
@@ -49,6 +61,8 @@ def generate(
     eos_ids: Any = None,
     pad_id: Any = 0,
     num_samples: int = 1,
+    stop: Any = None,
+    observe: Sequence[str] = (),
     loop: str = "while",
     new_tokens_max: int | None = None,
 ) -> Generation:
@@ -60,9 +74,9 @@ def generate(
     text was made in one call or resumed from a longer prompt.
 
     Recompiles for another model structure, number of rows, bucket of prompt length
-    (16, 32, 64, ...) or of `max_new_tokens` (likewise), links, `num_samples` or `loop`;
-    never for other values. Works inside the caller's `jit` and `vmap`, with prompts as a
-    pair of arrays.
+    (16, 32, 64, ...) or of `max_new_tokens` (likewise), links, `num_samples`, `observe`
+    or `loop`; never for other values. Works inside the caller's `jit` and `vmap`, with
+    prompts as a pair of arrays.
 
     Args:
       model: anything that satisfies the `Model` protocol.
@@ -75,6 +89,12 @@ def generate(
       eos_ids: ids that end a row: one, several or None.
       pad_id: what stands behind a row's end.
       num_samples: continuations per prompt, >= 1; each prompt is read once. Static.
+      stop: what else ends a row: lists of token ids, looked for in the generated tokens
+        only, or `Stops`, which may hold strings. The stop is part of the output. A stop
+        completed within the first n tokens of a `MinNewTokens(n, ...)` does not count.
+        None or not is structure; others of about the same size do not recompile.
+      observe: what to report of every step (see `Generation.observations`), by name:
+        "entropy", "kept", "kept_mass", "rank", "top_logprobs:5". Static.
       loop: "while" ends as soon as every row has; "scan" takes a fixed number of steps
         and can be differentiated in reverse. Static.
       new_tokens_max: columns of the output; only needed where `max_new_tokens` is
@@ -103,6 +123,8 @@ def generate(
         num_samples=num_samples,
         new_tokens_max=new_tokens_max,
         exact=loop == "scan",
+        stop=stop,
+        observe=observe,
     )
     result = _run(arrays, request.prompts, request.job, fixed=fixed, loop=loop)
     return _cut(result, request)
@@ -129,6 +151,7 @@ def collect(job: Job, state: State) -> Generation:
         model_logprobs=state.model_logprobs,
         sampling_logprobs=state.sampling_logprobs,
         status=state.status.astype(jnp.int8),
+        observations=state.observed,
     )
 
 
@@ -151,14 +174,10 @@ def _cut(result: Generation, request: Request) -> Generation:
         return result
 
     def cut(leaf):
+        if leaf.ndim == 1:
+            return leaf
         if check.is_traced(leaf):
             return leaf[:, :width]
         return jax.device_put(np.asarray(leaf)[:, :width])
 
-    return Generation(
-        tokens=cut(result.tokens),
-        lengths=result.lengths,
-        model_logprobs=cut(result.model_logprobs),
-        sampling_logprobs=cut(result.sampling_logprobs),
-        status=result.status,
-    )
+    return jax.tree.map(cut, result)

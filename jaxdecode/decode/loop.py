@@ -8,6 +8,7 @@ In ordinary Python, for one row:
         token = categorical(fold_in(row_key, len(tokens)), row)
         tokens.append(token)
         if token in eos_ids or len(tokens) - len(prompt) == budget: break
+        if tokens[len(prompt):] ends in a stop: break
         logits = model(tokens)[-1]
 
 The compiled form runs all rows together with a cache; rows that ended stay as they are.
@@ -19,11 +20,13 @@ import jax.numpy as jnp
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import replace
 from jaxdecode.core.status import Status
+from jaxdecode.decode.observe import look, nothing_yet
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.state import Job, State, contexts_of, is_running
-from jaxdecode.sampling.draw import draw, log_share
+from jaxdecode.decode.stops import patience
+from jaxdecode.sampling.draw import Draw, draw, log_share
 from jaxdecode.sampling.process import over_rows
-from jaxdecode.transforms import Drawn
+from jaxdecode.transforms import Context, Drawn
 
 
 def start(model: Model, prompts: Prompts, job: Job) -> State:
@@ -45,10 +48,12 @@ def start(model: Model, prompts: Prompts, job: Job) -> State:
         lengths=job.prompt_lengths,
         status=_first_status(job.prompt_lengths, width),
         links=(),
+        cursors=() if job.stops is None else job.stops.start(rows),
         logits=logits,
         step=jnp.int32(0),
         model_logprobs=jnp.zeros((rows, job.new_tokens_max), jnp.float32),
         sampling_logprobs=jnp.zeros((rows, job.new_tokens_max), jnp.float32),
+        observed=nothing_yet(job.wishes, rows, job.new_tokens_max),
     )
     contexts = contexts_of(job, state, model)
     links = over_rows(lambda chain, context: chain.init(context), job.chain, contexts)
@@ -65,29 +70,29 @@ def extend(model: Model, job: Job, state: State) -> State:
 
     rows = jnp.arange(state.tokens.shape[0])
     column = jnp.where(write, state.lengths, state.tokens.shape[1])
+    tokens = state.tokens.at[rows, column].set(drawn.token, mode="drop")
     raw = _chosen_logprob(state.logits, drawn.token)
-    ended = _status(job, drawn.token, drawn.valid, lengths - job.prompt_lengths)
+    cursors, stopped = _look_for_stops(job, state, drawn.token, tokens, lengths)
+    ended = _status(
+        job, drawn.token, drawn.valid, lengths - job.prompt_lengths, stopped
+    )
+    seen = look(job.wishes, job.chain, state.logits, contexts, state.links, drawn.token)
     return replace(
         state,
-        tokens=state.tokens.at[rows, column].set(drawn.token, mode="drop"),
+        tokens=tokens,
         lengths=lengths,
+        cursors=cursors,
         status=jnp.where(running, ended, state.status),
-        links=over_rows(
-            lambda chain, links, drawn: chain.update(links, drawn),
-            job.chain,
-            state.links,
-            Drawn(
-                token=drawn.token,
-                logprob=drawn.logprob,
-                context=contexts,
-                seen=drawn.seen,
-            ),
-        ),
+        links=_update_links(job, state, drawn, contexts),
         step=state.step + 1,
         model_logprobs=_emit(state.model_logprobs, state.step, raw, write),
         sampling_logprobs=_emit(
             state.sampling_logprobs, state.step, drawn.logprob, write
         ),
+        observed={
+            name: _emit(state.observed[name], state.step, value, write)
+            for name, value in seen.items()
+        },
     )
 
 
@@ -155,9 +160,33 @@ def _first_status(prompt_lengths: jax.Array, width: int) -> jax.Array:
     return jnp.where(sound, int(Status.RUNNING), int(Status.INVALID)).astype(jnp.int32)
 
 
-def _status(job: Job, token, valid, generated) -> jax.Array:
+def _update_links(job: Job, state: State, drawn: Draw, contexts: Context):
+    known = Drawn(
+        token=drawn.token, logprob=drawn.logprob, context=contexts, seen=drawn.seen
+    )
+    return over_rows(
+        lambda chain, links, known: chain.update(links, known),
+        job.chain,
+        state.links,
+        known,
+    )
+
+
+def _look_for_stops(job: Job, state: State, token, tokens, lengths):
+    """Return the stops' new state, and which rows a stop ends, if any can."""
+    if job.stops is None:
+        return state.cursors, None
+    begins = job.prompt_lengths
+    rows = (state.cursors, token, tokens, lengths, begins)
+    cursors, hit = jax.vmap(job.stops.advance)(*rows)
+    return cursors, hit & (lengths - begins > patience(job.chain))
+
+
+def _status(job: Job, token, valid, generated, stopped) -> jax.Array:
     is_eos = jnp.any(token[:, None] == job.eos_ids[None, :], axis=1)
     status = jnp.where(generated >= job.budgets, int(Status.LENGTH), 0)
+    if stopped is not None:
+        status = jnp.where(stopped, int(Status.STOP), status)
     status = jnp.where(is_eos, int(Status.EOS), status)
     return jnp.where(valid, status, int(Status.INVALID)).astype(jnp.int32)
 

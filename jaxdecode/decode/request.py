@@ -10,8 +10,10 @@ from jaxdecode.core import check
 from jaxdecode.core.keys import prompt_keys, sample_keys
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.shapes import bucket
+from jaxdecode.decode.observe import as_wishes
 from jaxdecode.decode.prompts import Prompts, as_prompts
 from jaxdecode.decode.state import Job
+from jaxdecode.decode.stops import as_stops
 from jaxdecode.transforms import as_chain
 from jaxdecode.transforms.vocabulary import padded_ids
 
@@ -38,6 +40,8 @@ def prepare(
     num_samples: int,
     new_tokens_max: int | None = None,
     exact: bool = False,
+    stop: Any = None,
+    observe: Any = (),
 ) -> Request:
     """Check the arguments of `generate` and put them in the shapes of a compiled run.
 
@@ -53,6 +57,8 @@ def prepare(
       num_samples: as in `generate`.
       new_tokens_max: as in `generate`.
       exact: whether the output's width may not be rounded up to a bucket.
+      stop: as in `generate`.
+      observe: as in `generate`.
 
     Raises:
       TypeError: for an argument of the wrong kind.
@@ -84,6 +90,8 @@ def prepare(
         eos_ids=_checked_ids(who, "eos_ids", eos_ids, model.vocab_size),
         pad_id=check.whole(who, "pad_id", pad_id, low=0),
         new_tokens_max=columns,
+        stops=as_stops(who, stop, model.vocab_size),
+        wishes=as_wishes(who, observe, model.vocab_size),
     )
     return Request(read, job, width)
 

@@ -9,6 +9,8 @@ from jaxdecode.core.keys import step_keys
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.core.status import Status
+from jaxdecode.decode.observe import Wish
+from jaxdecode.decode.stops import Stops
 from jaxdecode.transforms import Chain, Context
 
 
@@ -24,6 +26,8 @@ class Job:
       eos_ids: int32 [E], padded with an id that no vocabulary has.
       pad_id: int32.
       new_tokens_max: columns of the output. Static.
+      stops: what ends a row besides an eos id, or None.
+      wishes: what to observe of every step. Static.
     """
 
     chain: Chain
@@ -33,6 +37,8 @@ class Job:
     eos_ids: jax.Array
     pad_id: jax.Array
     new_tokens_max: int = static()
+    stops: Stops | None = None
+    wishes: tuple[Wish, ...] = static(default=())
 
 
 @pytree
@@ -45,10 +51,12 @@ class State:
       lengths: int32 [R], how many of them there are.
       status: int32 [R], a `Status`.
       links: the chain's states, leaves [R, ...].
+      cursors: where each row stands among the stop strings, int32 [R], or ().
       logits: float32 [R, V], what the model said last.
       step: int32, how many draws were made; the same for every running row.
       model_logprobs: float32 [R, new_tokens_max].
       sampling_logprobs: float32 [R, new_tokens_max].
+      observed: what was wished for, leaves [R, new_tokens_max, ...].
     """
 
     # -- what evolves
@@ -57,11 +65,13 @@ class State:
     lengths: jax.Array
     status: jax.Array
     links: Any
+    cursors: Any
     logits: jax.Array
     step: jax.Array
     # -- what is emitted
     model_logprobs: jax.Array
     sampling_logprobs: jax.Array
+    observed: dict[str, jax.Array]
 
 
 def contexts_of(job: Job, state: State, model: Model) -> Context:

@@ -6,7 +6,7 @@ device while the caller looks at the last one.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -33,6 +33,8 @@ def stream(
     eos_ids: Any = None,
     pad_id: Any = 0,
     num_samples: int = 1,
+    stop: Any = None,
+    observe: Sequence[str] = (),
     every: int = 4,
 ) -> Iterator[Generation]:
     """Yield the tokens of `generate` piece by piece.
@@ -46,6 +48,8 @@ def stream(
       eos_ids: as in `generate`.
       pad_id: as in `generate`.
       num_samples: as in `generate`.
+      stop: as in `generate`.
+      observe: as in `generate`.
       every: draws per piece, >= 1; the first piece has one. Values do not recompile.
 
     Returns:
@@ -69,6 +73,8 @@ def stream(
         eos_ids=eos_ids,
         pad_id=pad_id,
         num_samples=num_samples,
+        stop=stop,
+        observe=observe,
     )
     return _pieces(arrays, fixed, request.prompts, request.job, request.width, every)
 
@@ -113,4 +119,8 @@ def _between(drawn: Generation, shown: np.ndarray, begin: int, end: int) -> Gene
         model_logprobs=np.asarray(drawn.model_logprobs)[:, begin:end],
         sampling_logprobs=np.asarray(drawn.sampling_logprobs)[:, begin:end],
         status=np.asarray(drawn.status),
+        observations={
+            name: np.asarray(values)[:, begin:end]
+            for name, values in drawn.observations.items()
+        },
     )

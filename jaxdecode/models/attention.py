@@ -21,7 +21,7 @@ from jaxdecode.core.pytree import pytree
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.layers import Linear, RMSNorm, batched_product
 from jaxdecode.models.rope import Rotation, rotation
-from jaxdecode.models.shared_attention import SharedPlace, shared_place
+from jaxdecode.models.shared_attention import shared_place
 
 
 @pytree
@@ -48,8 +48,8 @@ class Place:
 
 def place(
     positions: jax.Array, cache: KVCache | SharedCache, config: ModelConfig
-) -> Place | SharedPlace:
-    """Return the `Place` of tokens at int32 `positions` [B, S] in a cache."""
+) -> Any:
+    """Return the `Place` of tokens at int32 `positions` [B, S] in a cache of its kind."""
     windows = {config.window(layer) for layer in range(config.num_layers)}
     turn = rotation(positions, config) if config.family == "llama" else None
     if isinstance(cache, SharedCache):

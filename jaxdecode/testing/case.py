@@ -27,6 +27,7 @@ class Case:
       keeps_argmax: whether the best token of a row is still the best afterwards.
       names_tokens: whether it knows tokens by their ids, so that a permuted vocabulary
         is another one.
+      bans: whether it may ban all tokens of a row that had few.
       feedback: whether its state depends on more than the tokens.
       tolerance: relative difference allowed between the link and its oracle.
       vocab_size: V.
@@ -38,6 +39,7 @@ class Case:
     oracle: Oracle | None = None
     keeps_argmax: bool = False
     names_tokens: bool = False
+    bans: bool = False
     feedback: bool = False
     tolerance: float = 2e-5
     vocab_size: int = 37
@@ -104,7 +106,7 @@ class Case:
         )
 
 
-def rows_of_every_kind(vocab: int, seed: int = 0) -> dict[str, np.ndarray]:
+def rows_of_every_kind(vocab: int = 37, seed: int = 0) -> dict[str, np.ndarray]:
     """Return {kind: float32 row [V]}: ordinary ones and those that break code."""
     rng = np.random.default_rng(seed)
     normal = rng.normal(size=vocab)

@@ -1,4 +1,4 @@
-"""Links that say what may come, or when: allowed sets, forced tokens, a pull to the end."""
+"""Links that say what may come, or when: allowed and forced tokens, late ends."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -46,7 +46,7 @@ class ForcedTokens(Edit):
     """Fix which token comes at chosen places of the generated text.
 
     Place 0 is the first generated token, whatever the prompt's length. Where a place is
-    named, all other tokens are banned; the named one keeps its logit, and a row in which
+    named, all other tokens are banned and the logit of the named one is 0; a row in which
     another link banned it is invalid.
 
     Args:
@@ -76,7 +76,8 @@ class ForcedTokens(Edit):
     def __call__(self, logits, context, state):
         now = jnp.where(self.count_prompt, context.length, context.generated)
         due = self.places == now
-        forced = _only(logits, jnp.where(due, self.ids, NO_ID))
+        neutral = jnp.where(logits > -jnp.inf, jnp.float32(0.0), logits)
+        forced = _only(neutral, jnp.where(due, self.ids, NO_ID))
         return jnp.where(jnp.any(due), forced, logits)
 
     def check_vocabulary(self, vocab_size):
@@ -116,8 +117,8 @@ class SuppressAtBegin(Edit):
 class ExponentialDecayLength(Edit):
     """Raise the end-of-sequence logits exponentially from some length on.
 
-    With t generated tokens beyond `start`, `z[eos] <- z[eos] + |z[eos]| * (factor**t - 1)`
-    for t > 0, kept finite; a banned end stays banned.
+    With t generated tokens beyond `start`, if any:
+    `z[eos] <- z[eos] + |z[eos]| * (factor**t - 1)`, kept finite; a banned end stays so.
 
     Args:
       start: after how many generated tokens it begins, >= 0.

@@ -6,7 +6,6 @@ token moves that vector by one column and lengthens or breaks each match, so a s
 as much as the history is long, and nothing grows with its square.
 """
 
-import math
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxdecode.core import check
 from jaxdecode.core.pytree import assign, pytree, shared
-from jaxdecode.core.shapes import Scalar
+from jaxdecode.core.shapes import Array, Scalar
 from jaxdecode.transforms.base import Context, Drawn, Edit
 from jaxdecode.transforms.vocabulary import check_ids, padded_ids
 
@@ -107,7 +106,7 @@ class DRY(_Repeating):
         log_base = jnp.log(jnp.maximum(self.base, 1.000001))
         return jnp.floor(LOG_LARGEST / log_base).astype(jnp.int32)
 
-    def _is_breaker(self, tokens: jax.Array) -> jax.Array:
+    def _is_breaker(self, tokens: Array) -> jax.Array:
         return jnp.any(tokens[:, None] == self.breakers[None, :], axis=1)
 
 
@@ -141,7 +140,7 @@ class NoRepeatNGram(_Repeating):
         return logits.at[ids].set(-jnp.inf, mode="drop")
 
 
-def suffix_matches(tokens: jax.Array, length: jax.Array) -> jax.Array:
+def suffix_matches(tokens: Array, length: Array) -> jax.Array:
     """Return how far the text before each position agrees with the whole text.
 
     Entry i < length is the largest L with `tokens[i-L:i] == tokens[length-L:length]`;

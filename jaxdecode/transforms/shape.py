@@ -1,4 +1,4 @@
-"""Links that look at the shape of the row: how far its best stand out, where it is flat."""
+"""Links that look at the shape of a row: how far the best stand out, where it is flat."""
 
 import jax.numpy as jnp
 
@@ -38,10 +38,11 @@ class TopNSigma(Truncation):
         check.integers(self, min_keep=self.min_keep, low=1)
 
     def measure(self, values):
-        # In units of the largest magnitude, or the squares would leave float32's range.
+        # In units of the largest magnitude, or the squares would leave float32's range;
+        # not beyond 2**125, where XLA's reciprocal is flushed to 0 (jaxlib 0.10.2, CPU).
         allowed = values > -jnp.inf
         unit = jnp.max(jnp.where(allowed, jnp.abs(values), 0.0))
-        unit = jnp.where(unit > 0, unit, 1.0)
+        unit = jnp.clip(unit, 2.0**-100, 2.0**125)
         scaled = jnp.where(allowed, values / unit, 0.0)
         count = jnp.maximum(jnp.sum(allowed.astype(jnp.float32)), 1.0)
         off_mean = jnp.where(allowed, scaled - jnp.sum(scaled) / count, 0.0)

@@ -29,7 +29,8 @@ class Typical(Truncation):
       min_keep: keep at least so many of the most typical tokens, >= 1.
 
     Raises:
-      ValueError: if `mass` is outside [0, 1] or NaN, `min_keep` below 1 or `ties` unknown.
+      ValueError: if `mass` is outside [0, 1] or NaN, `min_keep` below 1, or
+        `ties` unknown.
 
     Reference: Meister et al., Locally Typical Sampling, 2022, arXiv 2202.00666.
     """

@@ -6,6 +6,7 @@ text tells whether it was at work.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -107,7 +108,7 @@ def detect_watermark(
             f"got {float(fraction)}."
         )
     ids = [check.token_id("detect_watermark", "tokens", t) for t in tokens]
-    pairs = list(zip(ids[:-1], ids[1:], strict=True))
+    pairs = list(itertools.pairwise(ids))
     if not count_repeats:
         pairs = sorted(set(pairs))
     table = np.asarray(pairs, np.int32).reshape(-1, 2)

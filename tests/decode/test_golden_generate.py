@@ -1,10 +1,18 @@
 """Greedy decoding, with and without processors, equals Hugging Face's token for token."""
 
 import pytest
-from generate_cases import NEW_TOKENS_MAX, cases, edits_of, eos_of, name, robust_rows
-from generate_cases import tiny, tokens_of
 
 import jaxdecode as jd
+from tests.decode.generate_cases import (
+    NEW_TOKENS_MAX,
+    cases,
+    edits_of,
+    eos_of,
+    name,
+    robust_rows,
+    tiny,
+    tokens_of,
+)
 
 GREEDY = cases("greedy", "greedy_processors")
 

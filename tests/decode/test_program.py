@@ -157,24 +157,37 @@ def test_the_fixed_scan_can_be_differentiated():
 
     slope = jax.grad(total)(jnp.float32(1.0))
     step = 1e-3
-    measured = (total(jnp.float32(1 + step)) - total(jnp.float32(1 - step))) / (2 * step)
+    measured = (total(jnp.float32(1 + step)) - total(jnp.float32(1 - step))) / (
+        2 * step
+    )
     np.testing.assert_allclose(slope, measured, rtol=2e-2)
 
 
 def test_a_traced_prompt_beyond_its_array_is_invalid_not_wrong():
     tokens, _ = as_arrays(PROMPTS)
     inside = jax.jit(
-        lambda lengths: jd.generate(tiny.llama(), (tokens, lengths), 0, max_new_tokens=3)
+        lambda lengths: jd.generate(
+            tiny.llama(), (tokens, lengths), 0, max_new_tokens=3
+        )
     )
     out = inside(jnp.asarray([0, 1, 4]))
-    assert out.status.tolist() == [jd.Status.INVALID, jd.Status.LENGTH, jd.Status.INVALID]
+    assert out.status.tolist() == [
+        jd.Status.INVALID,
+        jd.Status.LENGTH,
+        jd.Status.INVALID,
+    ]
 
 
 def test_a_traced_budget_ends_at_the_models_last_position():
     inside = jax.jit(
-        lambda lengths: jd.generate(
-            tiny.llama(), (jnp.ones((1, 40), jnp.int32), lengths), 0, max_new_tokens=12
-        ).lengths
+        lambda lengths: (
+            jd.generate(
+                tiny.llama(),
+                (jnp.ones((1, 40), jnp.int32), lengths),
+                0,
+                max_new_tokens=12,
+            ).lengths
+        )
     )
     assert inside(jnp.asarray([40])).tolist() == [tiny.COLUMNS - 40]
 

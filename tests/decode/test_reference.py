@@ -8,6 +8,8 @@ import jaxdecode as jd
 from tests import tiny
 from tests.reference.joint import joint_row
 
+pytestmark = pytest.mark.optimized
+
 SETTINGS = 100
 STEPS = 7
 
@@ -42,7 +44,9 @@ def random_settings(rng):
     }
 
 
-@pytest.mark.parametrize("model", [tiny.llama(), tiny.bag(kind=tiny.Opaque)], ids=["llama", "opaque"])
+@pytest.mark.parametrize(
+    "model", [tiny.llama(), tiny.bag(kind=tiny.Opaque)], ids=["llama", "opaque"]
+)
 def test_the_loop_draws_what_a_plain_reference_draws(model):
     rng = np.random.default_rng(20261)
     rows = SETTINGS // 2
@@ -60,7 +64,8 @@ def test_the_loop_draws_what_a_plain_reference_draws(model):
     out = jd.generate(
         model, prompts, seeds, sampler=sampler, max_new_tokens=STEPS, eos_ids=eos
     )
-    got = [t[:n].tolist() for t, n in zip(np.asarray(out.tokens), out.lengths)]
+    rows = zip(np.asarray(out.tokens), out.lengths, strict=True)
+    got = [tokens[:length].tolist() for tokens, length in rows]
     assert got == wanted
 
 

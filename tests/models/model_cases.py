@@ -6,9 +6,9 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from reference.llama import gpt2_logits, llama_logits
 
 from jaxdecode.models import ModelConfig, RopeScaling, build, random_params
+from tests.reference.llama import gpt2_logits, llama_logits
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 VOCAB, LENGTH = 37, 17

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from model_cases import run, run_at
 
 from jaxdecode.core.protocol import Model
 from jaxdecode.models import from_function, from_linen, from_logits_function
+from tests.models.model_cases import run, run_at
 
 VOCAB, WIDTH, LENGTH = 13, 5, 11
 

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from model_cases import LLAMA3, varied
-from reference import attention as reference
 
 from jaxdecode.models import RopeScaling
 from jaxdecode.models.attention import attend, visible
 from jaxdecode.models.rope import frequencies, rotation
+from tests.models.model_cases import LLAMA3, varied
+from tests.reference import attention as reference
 
 ROWS, NEW, COLUMNS, SIZE = 2, 5, 11, 6
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from model_cases import CASES, PLAIN, model_of, read, tokens_of, varied
 
 from jaxdecode.core.protocol import Model
 from jaxdecode.models import (
@@ -19,6 +18,7 @@ from jaxdecode.models import (
     parameter_shapes,
     random_params,
 )
+from tests.models.model_cases import CASES, PLAIN, model_of, read, tokens_of, varied
 
 PARAMS = random_params(PLAIN)
 Q = "layers.0.attention.q.weight"

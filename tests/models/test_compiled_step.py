@@ -6,7 +6,10 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
-from model_cases import PLAIN, model_of, varied
+
+from tests.models.model_cases import PLAIN, model_of, varied
+
+pytestmark = pytest.mark.optimized
 
 ROWS, HEADS, COLUMNS, SIZE = 3, 2, 128, 16
 WIDTHS = {"float32": 4, "bfloat16": 2}  # bytes

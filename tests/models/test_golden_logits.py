@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from model_cases import GOLDEN, read
 from safetensors.numpy import load_file
 
 from jaxdecode.models import ModelConfig, build, parameter_shapes
+from tests.models.model_cases import GOLDEN, read
+
+pytestmark = pytest.mark.optimized
 
 LLAMA_NAMES = {
     "attention_norm": "input_layernorm",

@@ -3,9 +3,9 @@
 import dataclasses
 
 import pytest
-from model_cases import PLAIN, varied
 
 from jaxdecode.models import SHAPES, RopeScaling, parameter_shapes
+from tests.models.model_cases import PLAIN, varied
 
 
 @pytest.mark.parametrize(

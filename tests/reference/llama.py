@@ -7,7 +7,8 @@ name; both use the names of the project, and nothing else of it.
 import math
 
 import numpy as np
-from reference.attention import attention, rotate
+
+from tests.reference.attention import attention, rotate
 
 
 def llama_logits(config, params, tokens):

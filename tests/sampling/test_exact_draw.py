@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import truncation
-from rows import V, batch
 from scipy.stats import chi2
 
 import jaxdecode as jd
+from tests.reference import truncation
+from tests.rows import V, batch
 
 ROWS = batch()
 COUNT = len(ROWS)

@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from rows import golden
 
 import jaxdecode as jd
+from tests.rows import golden
 
 DESCRIBED, ARRAYS = golden("joint_sampling")
 CASES = {case["id"]: case for case in DESCRIBED["cases"]}

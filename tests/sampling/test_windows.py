@@ -1,15 +1,17 @@
 """A window of candidates gives what the sorted row gives, bit for bit."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
-from rows import kinds
 
 import jaxdecode as jd
 from jaxdecode.sampling import draw
 from jaxdecode.sampling.apply import _contexts
 from jaxdecode.sampling.process import over_rows
 from jaxdecode.sampling.select import arg_max, top_k
+from tests.rows import kinds
 
 VOCAB = 5003
 KINDS = kinds(VOCAB)
@@ -39,16 +41,17 @@ SAMPLERS = {
 }
 
 
-@jax.jit
-def run(chain, rows, contexts):
+@functools.partial(jax.jit, static_argnums=3)
+def run(chain, rows, contexts, windows):
     states = over_rows(lambda c, context: c.init(context), chain, contexts)
-    return draw(chain, rows, contexts, states, windows=(8, 64, 1024))
+    return draw(chain, rows, contexts, states, windows=windows)
 
 
-def drawn(sampler, rows, seed=0):
+def drawn(sampler, rows, seed=0, windows=(8, 64, 1024)):
     keys = jax.random.split(jax.random.key(seed), len(rows))
     contexts = _contexts("test", rows, None, None, keys)
-    return keys, jax.tree.map(np.asarray, run(sampler.per_row(COUNT), rows, contexts))
+    result = run(sampler.per_row(COUNT), rows, contexts, windows)
+    return keys, jax.tree.map(np.asarray, result)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -62,6 +65,24 @@ def test_a_window_draws_categorical_of_the_sorted_row(name):
         np.testing.assert_allclose(
             got.logprob, logprobs[np.arange(COUNT), expected], rtol=1e-5, atol=1e-5
         )
+
+
+OTHERS = {
+    "typical": jd.Typical(0.3),
+    "eta and n-sigma": jd.chain(jd.EtaCutoff(0.01), jd.TopNSigma(2.0)),
+    "dynamic": jd.chain(
+        jd.TopNSigma(3.0), jd.DynamicTemperature(0.5, 1.5), jd.PLess(), jd.TopH(0.9)
+    ),
+    "tail-free": jd.chain(jd.TopK(300), jd.TailFree(0.97), jd.Quadratic(0.2, 1.5)),
+    "typical, then p": jd.chain(jd.Typical(0.9), jd.TopP(0.7), jd.TopA(0.01)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_window_serves_every_kind_of_truncation(name):
+    processed = jd.apply(OTHERS[name], ROWS)
+    keys, got = drawn(jd.chain(OTHERS[name]), ROWS, 1, windows=(128,))
+    assert got.token.tolist() == categorical(keys, processed).tolist()
 
 
 NEIGHBOURS = {

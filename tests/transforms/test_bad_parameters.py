@@ -1,147 +1,84 @@
-"""A bad value raises where a person typed it: who, what, rule, value."""
-
-import math
+"""A bad value raises where a person typed it: who, which argument, rule and value."""
 
 import numpy as np
 import pytest
 
 import jaxdecode as jd
-
-NAN = math.nan
-
-# how it is built, the error, and what its message holds
-BAD = [
-    (
-        lambda: jd.Temperature(-0.1),
-        ValueError,
-        "Temperature: `t` must be >= 0, got -0.1",
-    ),
-    (lambda: jd.Temperature(NAN), ValueError, "Temperature: `t` must be >= 0, got nan"),
-    (lambda: jd.Temperature(math.inf), ValueError, "Temperature: `t`.*got inf"),
-    (lambda: jd.Temperature(1e39), ValueError, "Temperature: `t`.*got 1e\\+39"),
-    (lambda: jd.Temperature("hot"), TypeError, "Temperature: `t`.*number.*'hot'"),
-    (lambda: jd.Temperature(True), TypeError, "Temperature: `t`.*True"),
-    (lambda: jd.Temperature(None), TypeError, "Temperature: `t`.*None"),
-    (lambda: jd.Temperature([0.5, -1]), ValueError, "Temperature: `t`.*-1.0 for row 1"),
-    (lambda: jd.Temperature([[0.5]]), ValueError, "Temperature: `t`.*\\(1, 1\\)"),
-    (lambda: jd.Temperature([]), TypeError, "Temperature: `t`.*\\[\\]"),
-    (lambda: jd.TopK(-1), ValueError, "TopK: `k` must be >= 0, got -1"),
-    (lambda: jd.TopK(2.5), TypeError, "TopK: `k`.*integer.*2.5"),
-    (lambda: jd.TopK(True), TypeError, "TopK: `k`.*True"),
-    (lambda: jd.TopK(2**31), ValueError, "TopK: `k`.*2147483648"),
-    (
-        lambda: jd.TopK(1, ties="both"),
-        ValueError,
-        "TopK: `ties`.*'exact', 'keep'.*'both'",
-    ),
-    (
-        lambda: jd.TopK(1, min_keep=0),
-        ValueError,
-        "TopK: `min_keep` must be >= 1, got 0",
-    ),
-    (lambda: jd.TopP(1.5), ValueError, "TopP: `p` must be in \\[0, 1\\], got 1.5"),
-    (lambda: jd.TopP(-0.1), ValueError, "TopP: `p` must be in \\[0, 1\\], got -0.1"),
-    (lambda: jd.TopP(NAN), ValueError, "TopP: `p`.*got nan"),
-    (lambda: jd.TopP(0.5, min_keep=0), ValueError, "TopP: `min_keep`.*got 0"),
-    (lambda: jd.MinP(1.01), ValueError, "MinP: `p` must be in \\[0, 1\\], got 1.01"),
-    (lambda: jd.MinP(0.5, min_keep=1.0), TypeError, "MinP: `min_keep`.*1.0"),
-    (
-        lambda: jd.RepetitionPenalty(0),
-        ValueError,
-        "RepetitionPenalty: `penalty` must be > 0",
-    ),
-    (
-        lambda: jd.RepetitionPenalty(NAN),
-        ValueError,
-        "RepetitionPenalty: `penalty`.*nan",
-    ),
-    (
-        lambda: jd.RepetitionPenalty(window=-1),
-        ValueError,
-        "RepetitionPenalty: `window`.*-1",
-    ),
-    (lambda: jd.FrequencyPenalty(NAN), ValueError, "FrequencyPenalty: `penalty`.*nan"),
-    (
-        lambda: jd.FrequencyPenalty(window=2.0),
-        TypeError,
-        "FrequencyPenalty: `window`.*2.0",
-    ),
-    (
-        lambda: jd.FrequencyPenalty(count_prompt=1),
-        TypeError,
-        "`count_prompt`.*True or False",
-    ),
-    (
-        lambda: jd.PresencePenalty(math.inf),
-        ValueError,
-        "PresencePenalty: `penalty`.*inf",
-    ),
-    (lambda: jd.LogitBias({"a": 1.0}), TypeError, "LogitBias: `bias`.*'a'"),
-    (lambda: jd.LogitBias({-1: 1.0}), ValueError, "LogitBias: `bias`.*-1"),
-    (lambda: jd.LogitBias({1: NAN}), ValueError, "LogitBias: `bias`.*nan"),
-    (lambda: jd.LogitBias({1: math.inf}), ValueError, "LogitBias: `bias`.*inf"),
-    (lambda: jd.LogitBias({True: 1.0}), TypeError, "LogitBias: `bias`.*True"),
-    (lambda: jd.LogitBias(3.0), TypeError, "LogitBias: `bias`.*3.0"),
-    (lambda: jd.BanTokens([1.5]), TypeError, "BanTokens: `ids`.*1.5"),
-    (lambda: jd.BanTokens([-2]), ValueError, "BanTokens: `ids`.*-2"),
-    (lambda: jd.BanTokens("12"), TypeError, "BanTokens: `ids`.*'12'"),
-    (lambda: jd.BanTokens([False]), TypeError, "BanTokens: `ids`.*False"),
-    (
-        lambda: jd.MinNewTokens(-1, [2]),
-        ValueError,
-        "MinNewTokens: `n` must be >= 0, got -1",
-    ),
-    (lambda: jd.MinNewTokens(1, [-2]), ValueError, "MinNewTokens: `eos_ids`.*-2"),
-    (lambda: jd.chain(jd.TopK), TypeError, "chain: every link.*write TopK\\(...\\)"),
-    (lambda: jd.chain("top_k"), TypeError, "chain: every link.*'top_k'"),
-    (
-        lambda: jd.joint(top_p=2.0),
-        ValueError,
-        "TopP: `p` must be in \\[0, 1\\], got 2.0",
-    ),
-]
+from tests.bad_values import BAD
 
 
-@pytest.mark.parametrize(("build", "error", "message"), BAD, ids=[b[2] for b in BAD])
-def test_a_bad_value_raises_where_it_is_typed(build, error, message):
-    with pytest.raises(error, match=message):
-        build()
+@pytest.mark.parametrize(("who", "given", "error", "message"), BAD)
+def test_a_bad_value_raises_where_it_is_typed(who, given, error, message):
+    *args, last = given
+    args, named = (args, last) if isinstance(last, dict) else (given, {})
+    with pytest.raises(error, match=f"^{who}: {message}"):
+        getattr(jd, who)(*args, **named)
+
+
+def test_every_link_has_a_bad_value():
+    kinds = (jd.Edit, jd.Scale, jd.Truncation)
+    links = {
+        name
+        for name in jd.__all__
+        if isinstance(getattr(jd, name), type)
+        and issubclass(getattr(jd, name), kinds)
+        and getattr(jd, name) not in kinds
+    }
+    assert links == {who for who, *_ in BAD}
 
 
 ROWS = np.zeros((2, 37), np.float32)
+MARK = jd.Watermark(1.0)
 
-# what does not fit the rows is found before anything compiles
+# what does not fit the batch is found before anything compiles
 MISFITS = [
     (lambda: jd.apply(jd.BanTokens([37]), ROWS), "BanTokens: `ids`.*37, got 37"),
-    (lambda: jd.apply(jd.LogitBias({99: 1.0}), ROWS), "LogitBias: `bias`.*37, got 99"),
+    (lambda: jd.apply(jd.LogitBias({99: 1}), ROWS), "LogitBias: `bias`.*got 99"),
+    (lambda: jd.apply(jd.LogitBias([0.0] * 5), ROWS), r"LogitBias: `bias`.*\(37\).*5"),
+    (lambda: jd.apply(jd.MinNewTokens(1, 40), ROWS), "MinNewTokens: `eos_ids`.*40"),
+    (lambda: jd.apply(jd.AllowTokens([50]), ROWS), "AllowTokens: `ids`.*got 50"),
+    (lambda: jd.apply(jd.ForcedTokens({0: 40}), ROWS), "ForcedTokens: `ids`.*got 40"),
+    (lambda: jd.apply(jd.BanSequences([[1, 40]]), ROWS), "BanSequences: .*got 40"),
+    (lambda: jd.apply(jd.SequenceBias([((40, 1), 1)]), ROWS), "SequenceBias: .*got 40"),
+    (lambda: jd.apply(jd.DRY(1.0, breakers=[41]), ROWS), "DRY: `breakers`.*got 41"),
+    (lambda: jd.apply(jd.SuppressAtBegin([37]), ROWS), "SuppressAtBegin: .*got 37"),
     (
-        lambda: jd.apply(jd.LogitBias([0.0] * 5), ROWS),
-        "LogitBias: `bias`.*37\\), got 5",
+        lambda: jd.apply(jd.ExponentialDecayLength(0, 1.1, [37]), ROWS),
+        "ExponentialDecayLength: `eos_ids`.*got 37",
+    ),
+    (lambda: jd.apply(jd.TopK([1, 2, 3]), ROWS), r"TopK: `k`.*per prompt \(2\), got 3"),
+    (lambda: jd.apply(jd.XTC(0.1, 0.5), ROWS), "apply: `key` must be given"),
+    (lambda: jd.apply(jd.TopK(1), ROWS, prompts=[[1]]), r"apply: `prompts`.*\(2\).*1"),
+    (lambda: jd.apply(jd.TopK(1), ROWS, prompts=[[], [99]]), "apply: `prompts`.*99"),
+    (lambda: jd.sample(jd.TopK(1), ROWS, -1), r"sample: a seed must be in \[0, .*-1"),
+    (
+        lambda: jd.chain(jd.AdaptiveP(0.5), jd.TopK(5)),
+        "chain: AdaptiveP must be the last link.*TopK",
+    ),
+    (lambda: jd.detect_watermark([-1], MARK), "detect_watermark: `tokens`.*-1"),
+    (
+        lambda: jd.detect_watermark([1, 2], jd.Watermark(1, 1.0)),
+        r"detect_watermark: `watermark.fraction` must be in \(0, 1\), got 1.0",
     ),
     (
-        lambda: jd.apply(jd.MinNewTokens(1, [40]), ROWS),
-        "MinNewTokens: `eos_ids`.*got 40",
-    ),
-    (
-        lambda: jd.apply(jd.TopK([1, 2, 3]), ROWS),
-        "TopK: `k`.*one per prompt \\(2\\), got 3",
-    ),
-    (
-        lambda: jd.apply(jd.TopK(1), ROWS, prompts=[[1]]),
-        "apply: `prompts`.*\\(2\\), got 1",
-    ),
-    (
-        lambda: jd.apply(jd.TopK(1), ROWS, prompts=[[1], [99]]),
-        "apply: `prompts`.*got 99",
-    ),
-    (
-        lambda: jd.sample(jd.TopK(1), ROWS, -1),
-        "sample: a seed must be in \\[0, .*got -1",
+        lambda: jd.detect_watermark([1, 2], jd.Watermark(1, [0.5, 0.2])),
+        "detect_watermark: `watermark` must have one value",
     ),
 ]
 
 
-@pytest.mark.parametrize(("call", "message"), MISFITS, ids=[m[1] for m in MISFITS])
-def test_what_does_not_fit_the_batch_raises_before_anything_compiles(call, message):
+@pytest.mark.parametrize(("call", "message"), MISFITS)
+def test_what_does_not_fit_raises_before_anything_compiles(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("link", [jd.TopK, "top_k", None, 3])
+def test_what_is_no_link_is_refused(link):
+    with pytest.raises(TypeError, match="chain: every link must be a link"):
+        jd.chain(link)
+
+
+def test_a_class_in_place_of_a_link_is_told_to_be_called():
+    with pytest.raises(TypeError, match=r"write TopK\(...\)"):
+        jd.chain(jd.TopK)

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from makers import GOLDEN, LLAMA_JSON
 
 from jaxdecode.models import ModelConfig, RopeScaling
 from jaxdecode.weights import CheckpointError
 from jaxdecode.weights.config_json import read_config
+from tests.weights.makers import GOLDEN, LLAMA_JSON
 
 TINY = {
     "vocab_size": 13,

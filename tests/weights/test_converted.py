@@ -8,11 +8,11 @@ import warnings
 import ml_dtypes
 import numpy as np
 import pytest
-from makers import llama_tensors, write_gguf
 from safetensors.numpy import load_file
 
 from jaxdecode.weights import converted, open_checkpoint
 from jaxdecode.weights.converted import converted_place, open_converted
+from tests.weights.makers import llama_tensors, write_gguf
 
 
 @pytest.fixture

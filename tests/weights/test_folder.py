@@ -5,7 +5,11 @@ import json
 import ml_dtypes
 import numpy as np
 import pytest
-from makers import (
+from safetensors.numpy import save_file
+
+from jaxdecode.weights import CheckpointError, open_checkpoint
+from jaxdecode.weights.errors import SHOWN_MAX
+from tests.weights.makers import (
     GOLDEN,
     LLAMA_JSON,
     golden_tensors,
@@ -13,10 +17,6 @@ from makers import (
     write_folder,
     write_shards,
 )
-from safetensors.numpy import save_file
-
-from jaxdecode.weights import CheckpointError, open_checkpoint
-from jaxdecode.weights.errors import SHOWN_MAX
 
 Q = "model.layers.1.self_attn.q_proj.weight"
 

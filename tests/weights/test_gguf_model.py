@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
-from makers import (
+
+from jaxdecode.models import ModelConfig, RopeScaling
+from jaxdecode.weights import CheckpointError, open_checkpoint
+from tests.weights.makers import (
     HEADS,
     KV,
     LAYERS,
@@ -11,9 +14,6 @@ from makers import (
     llama_tensors,
     write_gguf,
 )
-
-from jaxdecode.models import ModelConfig, RopeScaling
-from jaxdecode.weights import CheckpointError, open_checkpoint
 
 TINY = {
     "vocab_size": VOCAB,

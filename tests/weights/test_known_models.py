@@ -9,7 +9,6 @@ import zipfile
 
 import huggingface_hub
 import pytest
-from makers import write_folder, write_gguf
 
 from jaxdecode.weights import (
     DownloadError,
@@ -23,6 +22,7 @@ from jaxdecode.weights import (
 )
 from jaxdecode.weights.converted import converted_place
 from jaxdecode.weights.registry import KNOWN, locate
+from tests.weights.makers import write_folder, write_gguf
 
 NAME = "smollm2-135m"
 

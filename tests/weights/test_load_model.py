@@ -7,9 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from makers import GOLDEN, golden_tensors, llama_tensors, write_folder, write_shards
 
 from jaxdecode.weights import CheckpointError, load_model
+from tests.weights.makers import (
+    GOLDEN,
+    golden_tensors,
+    llama_tensors,
+    write_folder,
+    write_shards,
+)
 
 PROMPTS, LONGEST = 6, 40
 

@@ -8,11 +8,11 @@ import tracemalloc
 import gguf
 import numpy as np
 import pytest
-from makers import GOLDEN, write_gguf
 from safetensors.numpy import save_file
 
 from jaxdecode.weights import CheckpointError, read_table
 from jaxdecode.weights.gguf_file import GGUFFile, is_decodable
+from tests.weights.makers import GOLDEN, write_gguf
 
 CASES = json.loads((GOLDEN / "malformed" / "manifest.json").read_text())["cases"]
 

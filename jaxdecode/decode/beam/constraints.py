@@ -46,7 +46,7 @@ def as_phrases(
     """
     if required is None or not len(required):
         return None
-    sets = [required] * count if _depth(required) < 3 else list(required)
+    sets = list(required) if _is_per_prompt(required) else [required] * count
     if len(sets) != count:
         raise ValueError(
             f"{who}: `required` must be phrases, or one list of phrases per prompt "
@@ -176,23 +176,20 @@ def _deal(values: jax.Array, need: jax.Array, beams: int) -> jax.Array:
     return jax.lax.top_k(-order, beams)[1]
 
 
-def _depth(value: Any) -> int:
-    depth = 0
-    while isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
-        depth += 1
-        inner = [item for item in value if np.ndim(item) or _is_list(item)]
-        if not inner:
-            return depth
-        value = inner[0] if len(inner[0]) else next((i for i in inner if len(i)), ())
-    return depth
+def _is_per_prompt(required: Any) -> bool:
+    """Say whether these are lists of phrases, rather than phrases."""
+    lists = [item for item in required if _is_list(item)]
+    return any(_is_list(inner) for item in lists for inner in item)
 
 
 def _is_list(item: Any) -> bool:
+    if isinstance(item, np.ndarray):
+        return item.ndim > 0
     return isinstance(item, Sequence) and not isinstance(item, str)
 
 
 def _phrase(who: str, phrase: Any, vocab_size: int) -> list[int]:
-    if not _is_list(phrase) and np.ndim(phrase) != 1:
+    if not _is_list(phrase):
         raise TypeError(
             f"{who}: `required` must be phrases, each a list of token ids, "
             f"got {check.short(phrase)}."

@@ -10,10 +10,10 @@ from jaxdecode.core import check
 from jaxdecode.core.protocol import Model
 from jaxdecode.decode.beam import memory as memories
 from jaxdecode.decode.beam.constraints import as_phrases
-from jaxdecode.decode.beam.scoring import Scoring, as_scoring, per_row
-from jaxdecode.decode.beam.state import EARLY, BeamJob, Phrases, Plan
-from jaxdecode.decode.prompts import Prompts
-from jaxdecode.decode.request import Request, prepare
+from jaxdecode.decode.beam.scoring import as_scoring, per_row
+from jaxdecode.decode.beam.state import EARLY, BeamJob, Plan
+from jaxdecode.decode.prompts import Prompts, as_prompts
+from jaxdecode.decode.request import prepare
 from jaxdecode.transforms import Chain, Edit, Link, Scale, chain
 from jaxdecode.transforms.vocabulary import NO_ID
 
@@ -90,10 +90,15 @@ def prepare_search(
     check.choice(who, "early_stopping", options.early_stopping, tuple(EARLY))
     check_memory(who, model, options.memory)
     scoring = as_scoring(who, options.scoring, options.length_penalty)
+    read = as_prompts(who, prompts, model.vocab_size, model.max_length)
+    count = read.tokens.shape[0]
+    scoring = per_row(who, scoring, count, groups)
+    diversity = _diversity(who, options.diversity, count)
+    phrases = _phrases(who, options, count, groups, model.vocab_size)
     request = prepare(
         who,
         model,
-        prompts,
+        (read.tokens, read.lengths),
         0 if key is None else key,
         sampler=links,
         max_new_tokens=options.max_new_tokens,
@@ -102,9 +107,6 @@ def prepare_search(
         num_samples=beams,
         new_tokens_max=options.new_tokens_max,
     )
-    count = request.prompts.tokens.shape[0]
-    diversity = _diversity(who, options.diversity, count)
-    phrases = _phrases(who, options, request, count, groups, model.vocab_size)
     plan = Plan(
         beams=beams // groups,
         groups=groups,
@@ -118,7 +120,6 @@ def prepare_search(
         reads_tokens=bool(links.links) or scoring.reads_tokens,
     )
     per = beams // groups
-    scoring = per_row(who, scoring, count, groups)
     job = BeamJob(
         chain=request.job.chain,
         keys=None if key is None else request.job.keys[::beams],
@@ -190,22 +191,26 @@ def candidates_of(beams: int, eos_ids: Any, vocab_size: int) -> int:
     return min(max(2, 1 + many) * beams, beams * vocab_size)
 
 
-def _phrases(who, options, request: Request, count, groups, vocab_size):
+def _phrases(who: str, options: Options, count: int, groups: int, vocab_size: int):
     found = as_phrases(who, options.required, count, vocab_size)
     if found is None:
         return None
     if groups > 1:
         raise ValueError(f"{who}: `groups` must be 1 with `required`, got {groups}.")
     phrases, sizes = found
-    budgets = request.job.budgets[:: request.job.budgets.shape[0] // count]
-    if not check.is_traced(budgets) and (sizes > budgets).any():
-        row = int(np.argmax(sizes > budgets))
-        raise ValueError(
-            f"{who}: `required` must fit into `max_new_tokens` ({budgets[row]}), "
-            f"got {sizes[row]} tokens for prompt {row}."
+    budgets = check.whole(who, "max_new_tokens", options.max_new_tokens, low=1)
+    if not check.is_traced(budgets) and np.size(budgets) in (1, count):
+        room = np.broadcast_to(budgets, (count,))
+        if (sizes > room).any():
+            row = int(np.argmax(sizes > room))
+            raise ValueError(
+                f"{who}: `required` must fit into `max_new_tokens` ({room[row]}), "
+                f"got {sizes[row]} tokens for prompt {row}."
+            )
+    if not check.is_traced(options.eos_ids):
+        both = np.intersect1d(
+            phrases.tokens, check.token_ids(who, "eos_ids", options.eos_ids)
         )
-    if not check.is_traced(request.job.eos_ids):
-        both = np.intersect1d(phrases.tokens, np.asarray(request.job.eos_ids))
         if both.size:
             raise ValueError(
                 f"{who}: `required` must not hold an eos, got {int(both[0])}."

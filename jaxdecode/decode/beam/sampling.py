@@ -1,4 +1,4 @@
-"""`beam_sample`: a beam search whose candidates are drawn instead of taken from the top."""
+"""`beam_sample`: a beam search whose candidates are drawn, not the best."""
 
 from typing import Any
 

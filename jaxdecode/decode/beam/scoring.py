@@ -132,7 +132,7 @@ class ScoreFunction(Scoring):
     """A function of (sum of log-probabilities, length) as a scoring.
 
     Args:
-      function: `(logprob float32, length int32) -> float32`, for one hypothesis, not
+      function: `(logprob, length) -> score`, all float32, for one hypothesis, not
         falling in its first argument. Static: pass the same object each time.
     """
 
@@ -142,7 +142,8 @@ class ScoreFunction(Scoring):
         _check_function("ScoreFunction", "function", self.function)
 
     def __call__(self, hypothesis):
-        score = self.function(hypothesis.logprob, hypothesis.length)
+        length = hypothesis.length.astype(jnp.float32)
+        score = self.function(hypothesis.logprob, length)
         return jnp.asarray(score).astype(jnp.float32)
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core.pytree import pytree, static
+from jaxdecode.core.shapes import Array
 from jaxdecode.decode.beam.scoring import Scoring
 from jaxdecode.transforms import Chain
 
@@ -58,9 +59,9 @@ class Phrases:
         also the last j of its first i tokens.
     """
 
-    tokens: jax.Array
-    lengths: jax.Array
-    borders: jax.Array
+    tokens: Array
+    lengths: Array
+    borders: Array
 
 
 @pytree
@@ -88,7 +89,7 @@ class BeamJob:
     eos_ids: jax.Array
     pad_id: jax.Array
     scoring: Scoring
-    early: jax.Array
+    early: Any
     diversity: jax.Array
     phrases: Phrases | None
     plan: Plan = static()

@@ -261,7 +261,7 @@ def _children(perturbed: jax.Array, totals: jax.Array, keys: Any) -> jax.Array:
     Written so that neither exp(-noisy) nor a difference of near numbers overflows
     (appendix B.3 of the paper).
     """
-    count, beams, vocab_size = totals.shape
+    _, beams, vocab_size = totals.shape
     every = jnp.arange(beams * vocab_size, dtype=jnp.int32)
     noise = jax.vmap(lambda key: gumbel_at(key, every, beams * vocab_size))(keys)
     noisy = totals + noise.reshape(totals.shape)

@@ -1,23 +1,25 @@
 """Beam search equals Hugging Face's: tokens, order, scores, in every golden case."""
 
-import jax
 import numpy as np
 import pytest
-from generate_cases import NEW_TOKENS_MAX, cases, edits_of, eos_of, name, robust_rows
-from generate_cases import tiny, tokens_of
 
 from jaxdecode.core.status import Status
 from jaxdecode.decode.beam import beam_search
+from tests.decode.generate_cases import (
+    NEW_TOKENS_MAX,
+    cases,
+    edits_of,
+    eos_of,
+    name,
+    robust_rows,
+    tiny,
+    tokens_of,
+)
 
 BEAMS = cases("beam", "beam_eos", "beam_processors", "beam_single")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick_to_compile():
-    """Forty programs that each run for milliseconds: compiling is what takes time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 @pytest.mark.parametrize("item", BEAMS, ids=name)

@@ -1,0 +1,159 @@
+"""What does beam search cost, and what does sharing the prompt's cache save?
+
+Whole calls, prompts included, interleaved: ours with prompts stored once, ours with a
+whole cache per beam gathered in every step (the plain way), and Hugging Face's beam
+search on torch, all on the very same weights. No text ends early. Beside the speed: the
+bytes of keys and values held at the end, and whether the hypotheses agree.
+
+    python benchmarks/beam.py --beams 4 8 --rounds 15
+"""
+
+import argparse
+import functools
+import math
+from typing import Any
+
+import jax
+import measure
+import numpy as np
+import peers
+
+import jaxdecode as jd
+from jaxdecode.decode.beam import beam_search
+from jaxdecode.models import SHAPES, build, random_params
+from jaxdecode.weights import resolve
+
+
+def main() -> None:
+    """Measure every wanted number of beams and report."""
+    options = _options()
+    rows = []
+    for dtype in options.dtypes:
+        for beams in options.beams:
+            rows += _measure(options, dtype, beams)
+    measure.report(
+        "beam" if options.shape is None else f"beam-{options.shape}",
+        rows,
+        batch=options.batch,
+        context=options.context,
+        new_tokens=options.new_tokens,
+        rounds=options.rounds,
+        save=not options.no_save,
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--beams", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--context", type=int, default=256)
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--dtypes", nargs="+", default=["float32"])
+    parser.add_argument("--shape", choices=list(SHAPES), help="random weights instead")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--no-save", action="store_true")
+    return parser.parse_args()
+
+
+@functools.cache
+def _model(shape: str | None, dtype: str) -> Any:
+    if shape is None:
+        return jd.load("smollm2-135m", dtype=dtype).model
+    return build(SHAPES[shape], random_params(SHAPES[shape]), dtype)
+
+
+@functools.cache
+def _hugging_face(dtype: str) -> Any:
+    return peers.hugging_face(resolve("smollm2-135m"), dtype).model
+
+
+def _measure(options, dtype: str, beams: int) -> list[dict[str, Any]]:
+    model = _model(options.shape, dtype)
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(5, 40000, (options.batch, options.context)).tolist()
+    new_tokens, missing = options.new_tokens, []
+    variants = {
+        f"jaxdecode {kind}": functools.partial(
+            _ours, model, prompts, beams, new_tokens, kind
+        )
+        for kind in ("shared", "whole")
+    }
+    if options.shape is None and not options.no_peers:
+        try:
+            theirs = _hugging_face(dtype)
+            variants["Hugging-Face"] = functools.partial(
+                _theirs, theirs, prompts, beams, new_tokens
+            )
+        except peers.MissingPeer as error:
+            missing.append(str(error))
+    expected = variants["jaxdecode whole"]()
+    equal = {name: _equal(run(), expected) for name, run in variants.items()}
+    timings = measure.interleave(variants, options.rounds)
+    rows = []
+    for name in variants:
+        low, high = timings.spread(name)
+        tokens = options.batch * new_tokens
+        rows.append(
+            {
+                "dtype": dtype,
+                "beams": beams,
+                "who": name,
+                "tokens/s": tokens / timings.median(name),
+                "quartiles": f"{tokens / high:.1f}..{tokens / low:.1f}",
+                "shared is faster by": None
+                if name == "jaxdecode shared"
+                else timings.ratio(name, "jaxdecode shared"),
+                "cache MB": _cache_bytes(model, options, beams, name) / 1e6,
+                "equal texts": f"{equal[name]} of {options.batch}",
+            }
+        )
+    return rows + [
+        {"dtype": dtype, "beams": beams, "who": f"missing: {m}"} for m in missing
+    ]
+
+
+def _ours(model, prompts, beams: int, new_tokens: int, memory: str) -> np.ndarray:
+    found = beam_search(
+        model, prompts, num_beams=beams, max_new_tokens=new_tokens, memory=memory
+    )
+    assert int(np.min(found.lengths)) == new_tokens
+    return np.asarray(found.tokens)[:, 0]
+
+
+def _theirs(model, prompts, beams: int, new_tokens: int) -> np.ndarray:
+    import torch
+
+    ids = torch.tensor(prompts, device=model.device)
+    with torch.no_grad():
+        found = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            num_beams=beams,
+            do_sample=False,
+            max_new_tokens=new_tokens,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+    return found[:, len(prompts[0]) :].cpu().numpy()
+
+
+def _equal(found: np.ndarray, expected: np.ndarray) -> int:
+    """Return how many prompts have the same best text."""
+    return int((found == expected).all(axis=1).sum())
+
+
+def _cache_bytes(model, options, beams: int, name: str) -> int | float:
+    """Return the bytes of keys and values that a search holds at its end."""
+    per_row = jax.eval_shape(lambda: model.init_cache(1, 1))
+    column = sum(
+        math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(per_row)
+    )
+    prompt, added = options.context, beams * (options.new_tokens - 1)
+    if name != "jaxdecode shared":
+        prompt *= beams
+    return options.batch * column * (prompt + added)
+
+
+if __name__ == "__main__":
+    main()

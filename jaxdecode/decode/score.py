@@ -1,0 +1,297 @@
+"""`score`: how likely given continuations are, under the model and under a sampler.
+
+Prompts and continuations are read once, as one text; the sampler is then replayed over
+the logits, token by token, with the state it would have had. Teacher-forced, so it can
+be differentiated with respect to the model. In ordinary Python, for one row:
+
+    logits = model(prompt + continuation)
+    for t, token in enumerate(continuation):
+        raw = logits[len(prompt) + t - 1]
+        row = raw after every link, whose states know prompt + continuation[:t]
+        model_logprobs[t], sampling_logprobs[t] = log p(token) under raw, under row
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdecode.core import check
+from jaxdecode.core.keys import prompt_keys, sample_keys, step_keys
+from jaxdecode.core.protocol import Model
+from jaxdecode.core.pytree import pytree
+from jaxdecode.core.shapes import Array, bucket
+from jaxdecode.decode.partition import Fixed, combine, partition
+from jaxdecode.decode.prompts import Prompts, as_prompts
+from jaxdecode.sampling.draw import log_share
+from jaxdecode.sampling.process import observe, over_rows, process_seen
+from jaxdecode.transforms import Chain, Context, Drawn, Link, as_chain
+
+
+@pytree
+class Score:
+    """How likely continuations are; R rows.
+
+    Attributes:
+      model_logprobs: float32 [R, T], log-probability of each token under the model's own
+        distribution (raw logits); 0 behind the end.
+      sampling_logprobs: float32 [R, T], the same under the sampler, after every link;
+        -inf for a token that it would not have drawn; 0 behind the end.
+      lengths: int32 [R], how many tokens were scored.
+    """
+
+    model_logprobs: Array
+    sampling_logprobs: Array
+    lengths: Array
+
+
+def score(
+    model: Any,
+    prompts: Any,
+    continuations: Any,
+    *,
+    sampler: Link | Chain | None = None,
+    key: Any = None,
+) -> Score:
+    """Return the log-probabilities of given continuations, teacher-forced.
+
+    Differentiable with respect to the model's arrays and the sampler's parameters (not
+    through what a truncation keeps, which is piecewise constant). For the output of
+    `generate` with the same sampler and key, `sampling_logprobs` are equal to its own up
+    to rounding, so an importance ratio is 1:
+    `score(model, prompts, (out.tokens, out.lengths), sampler=sampler)`.
+
+    Every row of logits is sorted whole where the sampler truncates, and the logits
+    [R, T, V] are kept at once.
+
+    Recompiles for another model structure, number of rows, bucket of prompt or
+    continuation length, or links; never for other values. Works inside the caller's
+    `jit`, `vmap` and `grad`, with prompts and continuations as pairs of arrays.
+
+    Args:
+      model: anything that satisfies the `Model` protocol.
+      prompts: token lists, or (int32 [B, P] padded on the right, lengths int32 [B]).
+      continuations: the same for R rows, a multiple of B, prompt-major: the first R / B
+        continue the first prompt. A continuation may be empty.
+      sampler: a chain or a link, parameters a number or one per prompt; None is the
+        model's own distribution.
+      key: as in `generate`; only needed for links that throw a coin.
+
+    Returns:
+      A `Score` with T columns: the longest continuation's, or those of the array given.
+
+    Raises:
+      TypeError: for arguments of the wrong kind.
+      ValueError: for values out of range: ids outside the vocabulary, a prompt with its
+        continuation beyond the model's length, a number of continuations that does not
+        fit, or no key for a link that needs one.
+    """
+    arrays, fixed = partition(model)
+    read = as_prompts("score", prompts, model.vocab_size, model.max_length)
+    count = read.tokens.shape[0]
+    given = _continuations(continuations, model.vocab_size)
+    width = given.tokens.shape[1]
+    given = _rounded(given, model.max_length)
+    samples, rest = divmod(given.tokens.shape[0], count)
+    if rest or not samples:
+        raise ValueError(
+            f"score: `continuations` must be one or more for each prompt ({count}), "
+            f"got {given.tokens.shape[0]}."
+        )
+    _check_room(read, given, model.max_length)
+    chain = None if sampler is None else as_chain(sampler)
+    if chain is not None:
+        chain.check(count, model.vocab_size)
+        if chain.is_stochastic and key is None:
+            raise ValueError(
+                "score: `key` must be given for a stochastic link, got None."
+            )
+        chain = chain.per_row(count, samples)
+    keys = (
+        None if key is None else sample_keys(prompt_keys("score", key, count), samples)
+    )
+    return _cut(_run(arrays, read, given, chain, keys, fixed=fixed), width)
+
+
+@functools.partial(jax.jit, static_argnames=("fixed",))
+def _run(arrays, prompts: Prompts, given: Prompts, chain, keys, *, fixed: Fixed):
+    model = combine(arrays, fixed)
+    times = given.tokens.shape[0] // prompts.tokens.shape[0]
+    prompts = jax.tree.map(lambda leaf: jnp.repeat(leaf, times, axis=0), prompts)
+    tokens = _joined(prompts, given, model.max_length)
+    logits = _logits(model, prompts, tokens, given.tokens.shape[1])  # [T, R, V]
+    own = jax.vmap(_share, (0, 1))(logits, given.tokens).T
+    drawn = own
+    if chain is not None:
+        drawn = _replay(chain, logits, tokens, prompts.lengths, given, keys)
+    real = jnp.arange(given.tokens.shape[1])[None, :] < given.lengths[:, None]
+    return Score(
+        model_logprobs=jnp.where(real, own, 0.0),
+        sampling_logprobs=jnp.where(real, drawn, 0.0),
+        lengths=given.lengths,
+    )
+
+
+def _logits(model: Model, prompts: Prompts, tokens: jax.Array, width: int) -> jax.Array:
+    """Return the logits from which each of `width` tokens is drawn, [T, R, V].
+
+    The prompt is read first, and alone, as `generate` reads it; the rest follows from
+    where each row's prompt ends, or earlier in rows that would run out of columns.
+    """
+    count, columns = tokens.shape
+    positions = jnp.arange(prompts.tokens.shape[1], dtype=jnp.int32)[None, :]
+    positions = jnp.broadcast_to(positions, prompts.tokens.shape)
+    cache = model.init_cache(count, columns)
+    last = prompts.lengths - 1
+    first, cache = model(prompts.tokens, positions, cache, at=last)
+    if width == 1:
+        return first[None]
+    steps = jnp.arange(width - 1, dtype=jnp.int32)
+    begin = jnp.minimum(prompts.lengths, columns - (width - 1))
+    positions = begin[:, None] + steps[None, :]
+    read = jnp.take_along_axis(tokens, positions, axis=1)
+    rest, _ = model(read, positions, cache)
+    moved = steps[None, :] + (prompts.lengths - begin)[:, None]
+    moved = jnp.minimum(moved, width - 2)
+    rest = jax.vmap(lambda rows, index: rows[index])(rest, moved)
+    return jnp.concatenate([first[None], jnp.swapaxes(rest, 0, 1)])
+
+
+def _replay(chain: Chain, logits, tokens, lengths, given: Prompts, keys) -> jax.Array:
+    """Return each token's log-probability under the chain, [R, T]."""
+
+    def contexts_at(step):
+        place = lengths + step
+        return Context(
+            tokens=tokens,
+            length=place,
+            prompt_length=lengths,
+            key=None if keys is None else step_keys(keys, place),
+            vocab_size=logits.shape[2],
+        )
+
+    def body(states, inputs):
+        step, raw, token = inputs
+        contexts = contexts_at(step)
+        rows, views = process_seen(chain, raw, contexts, states)
+        logprob = _share(rows, token)
+        seen = observe(chain, views, token) if chain.observes else ()
+        known = Drawn(token=token, logprob=logprob, context=contexts, seen=seen)
+        states = over_rows(lambda c, s, k: c.update(s, k), chain, states, known)
+        return states, logprob
+
+    start = over_rows(lambda c, k: c.init(k), chain, contexts_at(0))
+    steps = jnp.arange(given.tokens.shape[1], dtype=jnp.int32)
+    return jax.lax.scan(body, start, (steps, logits, given.tokens.T))[1].T
+
+
+def _share(rows: jax.Array, token: jax.Array) -> jax.Array:
+    """Return the log-probabilities [R] of tokens [R] under rows [R, V]."""
+    return log_share(jnp.take_along_axis(rows, token[:, None], axis=1)[:, 0], rows)
+
+
+def _joined(prompts: Prompts, given: Prompts, max_length: int) -> jax.Array:
+    """Return prompt and continuation of each row, one behind the other, int32 [R, S]."""
+    width = prompts.tokens.shape[1] + given.tokens.shape[1]
+    place = jnp.arange(min(width, max_length), dtype=jnp.int32)[None, :]
+    inside = place - prompts.lengths[:, None]
+
+    def pick(table, index):
+        index = jnp.clip(index, 0, table.shape[1] - 1)
+        return jnp.take_along_axis(table, jnp.broadcast_to(index, inside.shape), axis=1)
+
+    return jnp.where(
+        inside < 0, pick(prompts.tokens, place), pick(given.tokens, inside)
+    )
+
+
+def _continuations(given: Any, vocab_size: int) -> Prompts:
+    """Return checked continuations, as wide as they are given, at least one column."""
+    if isinstance(given, tuple) and len(given) == 2 and np.ndim(given[0]) == 2:
+        tokens, lengths = given
+        if check.is_traced(tokens) or check.is_traced(lengths):
+            return Prompts(tokens.astype(jnp.int32), lengths.astype(jnp.int32))
+        tokens, lengths = np.asarray(tokens), np.asarray(lengths)
+        if tokens.dtype.kind not in "iu" or lengths.dtype.kind not in "iu":
+            raise TypeError(
+                "score: `continuations` must be integer arrays, got "
+                f"{tokens.dtype} and {lengths.dtype}."
+            )
+        if lengths.shape != tokens.shape[:1] or not tokens.shape[1]:
+            raise ValueError(
+                "score: `continuations` must be (tokens [R, T], lengths [R]), got shapes "
+                f"{tokens.shape} and {lengths.shape}."
+            )
+        if ((lengths < 0) | (lengths > tokens.shape[1])).any():
+            raise ValueError(
+                f"score: continuation lengths must be in [0, {tokens.shape[1]}], got "
+                f"{lengths.min()} to {lengths.max()}."
+            )
+        rows = [row[:n].tolist() for row, n in zip(tokens, lengths, strict=True)]
+        return _table(rows, tokens.shape[1], vocab_size)
+    rows = _listed(given)
+    return _table(rows, max([1, *map(len, rows)]), vocab_size)
+
+
+def _listed(given: Any) -> list[list[int]]:
+    kinds = (Sequence, np.ndarray, jax.Array)
+    rows = given if isinstance(given, kinds) and not isinstance(given, str) else None
+    if rows is None or any(
+        isinstance(row, (str, bytes)) or not isinstance(row, kinds) or np.ndim(row) != 1
+        for row in rows
+    ):
+        raise TypeError(
+            "score: `continuations` must be lists of token ids, or (tokens [R, T], "
+            f"lengths [R]), got {check.short(given)}."
+        )
+    return [
+        [check.token_id("score", f"continuations[{i}]", token) for token in row]
+        for i, row in enumerate(
+            np.asarray(r).tolist() if hasattr(r, "dtype") else r for r in rows
+        )
+    ]
+
+
+def _table(rows: list[list[int]], width: int, vocab_size: int) -> Prompts:
+    table = np.zeros((len(rows), width), np.int32)
+    for i, (target, row) in enumerate(zip(table, rows, strict=True)):
+        ids = np.asarray(row, np.int64)
+        check.in_vocabulary("score", f"continuations[{i}]", ids, vocab_size)
+        target[: len(row)] = row
+    return Prompts(table, np.asarray([len(row) for row in rows], np.int32))
+
+
+def _rounded(given: Prompts, max_length: int) -> Prompts:
+    """Widen continuations to a bucket; arrays that were traced stay as they are."""
+    if check.is_traced(given.tokens):
+        return given
+    width = given.tokens.shape[1]
+    more = bucket(width, high=max(width, max_length)) - width
+    return Prompts(np.pad(given.tokens, ((0, 0), (0, more))), given.lengths)
+
+
+def _check_room(prompts: Prompts, given: Prompts, max_length: int) -> None:
+    if check.is_traced(prompts.lengths) or check.is_traced(given.lengths):
+        return
+    times = given.lengths.size // prompts.lengths.size
+    total = np.repeat(np.asarray(prompts.lengths), times) + given.lengths
+    if (total > max_length).any():
+        row = int(np.argmax(total))
+        raise ValueError(
+            f"score: prompt + continuation must be <= {max_length} tokens, the model's "
+            f"positions, got {total[row]} for continuation {row}."
+        )
+
+
+def _cut(result: Score, width: int) -> Score:
+    def cut(leaf):
+        if leaf.ndim == 1 or leaf.shape[1] == width:
+            return leaf
+        if check.is_traced(leaf):
+            return leaf[:, :width]
+        return jax.device_put(np.asarray(leaf)[:, :width])
+
+    return jax.tree.map(cut, result)
