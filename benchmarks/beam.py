@@ -5,12 +5,18 @@ whole cache per beam gathered in every step (the plain way), and Hugging Face's 
 search on torch, all on the very same weights. No text ends early. Beside the speed: the
 bytes of keys and values held at the end, and whether the hypotheses agree.
 
+Torch runs with each number of threads asked for; compare with its best. Its threads wait
+for each other in every small product, so on a machine that others use two may be ten
+times slower than one, which says nothing about beam search. The load average is part of
+the output: above the number of cores, the ratio to the peer is not a result.
+
     python benchmarks/beam.py --beams 4 8 --rounds 15
 """
 
 import argparse
 import functools
 import math
+import os
 from typing import Any
 
 import jax
@@ -27,7 +33,7 @@ from jaxdecode.weights import resolve
 def main() -> None:
     """Measure every wanted number of beams and report."""
     options = _options()
-    rows = []
+    rows, before = [], os.getloadavg()[0]
     for dtype in options.dtypes:
         for beams in options.beams:
             rows += _measure(options, dtype, beams)
@@ -38,6 +44,7 @@ def main() -> None:
         context=options.context,
         new_tokens=options.new_tokens,
         rounds=options.rounds,
+        load_before_and_after=[before, os.getloadavg()[0]],
         save=not options.no_save,
     )
 
@@ -51,9 +58,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
     parser.add_argument("--shape", choices=list(SHAPES), help="random weights instead")
+    parser.add_argument(
+        "--torch-threads", type=int, nargs="+", default=_thread_counts()
+    )
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--no-save", action="store_true")
     return parser.parse_args()
+
+
+def _thread_counts() -> list[int]:
+    return sorted({1, os.cpu_count() or 1})
 
 
 @functools.cache
@@ -82,9 +96,10 @@ def _measure(options, dtype: str, beams: int) -> list[dict[str, Any]]:
     if options.shape is None and not options.no_peers:
         try:
             theirs = _hugging_face(dtype)
-            variants["Hugging-Face"] = functools.partial(
-                _theirs, theirs, prompts, beams, new_tokens
-            )
+            for threads in options.torch_threads:
+                variants[f"Hugging-Face, {threads} threads"] = functools.partial(
+                    _theirs, theirs, prompts, beams, new_tokens, threads
+                )
         except peers.MissingPeer as error:
             missing.append(str(error))
     expected = variants["jaxdecode whole"]()
@@ -121,9 +136,10 @@ def _ours(model, prompts, beams: int, new_tokens: int, memory: str) -> np.ndarra
     return np.asarray(found.tokens)[:, 0]
 
 
-def _theirs(model, prompts, beams: int, new_tokens: int) -> np.ndarray:
+def _theirs(model, prompts, beams: int, new_tokens: int, threads: int) -> np.ndarray:
     import torch
 
+    torch.set_num_threads(threads)
     ids = torch.tensor(prompts, device=model.device)
     with torch.no_grad():
         found = model.generate(

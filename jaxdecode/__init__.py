@@ -63,7 +63,16 @@ _CONTENTS = {
     ),
     "jaxdecode.sampling": ("apply", "sample"),
     "jaxdecode.models": ("from_function", "from_linen"),
-    "jaxdecode.decode": ("Generation", "Stops", "generate", "stream"),
+    "jaxdecode.decode": (
+        "Generation",
+        "Score",
+        "Stops",
+        "contrastive",
+        "generate",
+        "guided",
+        "score",
+        "stream",
+    ),
     "jaxdecode.text": ("LanguageModel", "load"),
 }
 _HOME = {name: module for module, names in _CONTENTS.items() for name in names}

@@ -1,7 +1,20 @@
 """Floor 4: the compiled loop; knows the model protocol and chains, no concrete model."""
 
 from jaxdecode.decode.generate import Generation, generate
+from jaxdecode.decode.guidance import Contrastive, Guided, contrastive, guided
+from jaxdecode.decode.score import Score, score
 from jaxdecode.decode.stops import Stops
 from jaxdecode.decode.stream import stream
 
-__all__ = ["Generation", "Stops", "generate", "stream"]
+__all__ = [
+    "Contrastive",
+    "Generation",
+    "Guided",
+    "Score",
+    "Stops",
+    "contrastive",
+    "generate",
+    "guided",
+    "score",
+    "stream",
+]

@@ -29,7 +29,15 @@ class Prompts:
     lengths: Any
 
 
-def as_prompts(who: str, prompts: Any, vocab_size: int, max_length: int) -> Prompts:
+def as_prompts(
+    who: str,
+    prompts: Any,
+    vocab_size: int,
+    max_length: int,
+    *,
+    name: str = "prompts",
+    empty: bool = False,
+) -> Prompts:
     """Return checked prompts, padded to a bucket of 16, 32, 64 ... at most `max_length`.
 
     Args:
@@ -38,6 +46,8 @@ def as_prompts(who: str, prompts: Any, vocab_size: int, max_length: int) -> Prom
         traced, and is then taken as it is, unchecked and unpadded.
       vocab_size: V.
       max_length: positions the model can hold.
+      name: the argument, for the message.
+      empty: whether a row may have no tokens.
 
     Raises:
       TypeError: if a token is not an integer, or `prompts` is a string or one flat list.
@@ -46,14 +56,15 @@ def as_prompts(who: str, prompts: Any, vocab_size: int, max_length: int) -> Prom
     """
     if _is_pair(prompts):
         tokens, lengths = prompts
-        _check_pair(who, tokens, lengths)
+        _check_pair(who, name, tokens, lengths)
         if check.is_traced(tokens) or check.is_traced(lengths):
             return Prompts(tokens.astype(jnp.int32), lengths.astype(jnp.int32))
-        rows = _rows_of_pair(who, np.asarray(tokens), np.asarray(lengths))
+        rows = _rows_of_pair(who, name, np.asarray(tokens), np.asarray(lengths))
     else:
-        rows = _rows_of_lists(who, prompts)
+        rows = _rows_of_lists(who, name, prompts)
     for index, row in enumerate(rows):
-        _check_row(who, index, row, vocab_size, max_length)
+        if not (empty and row.ndim == 1 and not row.size):
+            _check_row(who, name, index, row, vocab_size, max_length)
     width = bucket(max(len(row) for row in rows), high=max_length)
     padded = np.zeros((len(rows), width), np.int32)
     for target, row in zip(padded, rows, strict=True):
@@ -70,80 +81,80 @@ def _is_pair(prompts: Any) -> bool:
     )
 
 
-def _check_pair(who: str, tokens: Any, lengths: Any) -> None:
+def _check_pair(who: str, name: str, tokens: Any, lengths: Any) -> None:
     if not all(jnp.issubdtype(part.dtype, jnp.integer) for part in (tokens, lengths)):
         raise TypeError(
-            f"{who}: `prompts` must be integer arrays, got {tokens.dtype} and "
+            f"{who}: `{name}` must be integer arrays, got {tokens.dtype} and "
             f"{lengths.dtype}."
         )
     if lengths.shape != tokens.shape[:1]:
         raise ValueError(
-            f"{who}: `prompts` must be (tokens [B, P], lengths [B]), got shapes "
+            f"{who}: `{name}` must be (tokens [B, P], lengths [B]), got shapes "
             f"{tokens.shape} and {lengths.shape}."
         )
 
 
 def _rows_of_pair(
-    who: str, tokens: np.ndarray, lengths: np.ndarray
+    who: str, name: str, tokens: np.ndarray, lengths: np.ndarray
 ) -> list[np.ndarray]:
     if not tokens.shape[0]:
-        raise ValueError(f"{who}: `prompts` must hold at least one prompt, got none.")
+        raise ValueError(f"{who}: `{name}` must hold at least one prompt, got none.")
     if (lengths > tokens.shape[1]).any() or (lengths < 0).any():
         raise ValueError(
-            f"{who}: prompt lengths must be in [1, {tokens.shape[1]}], "
+            f"{who}: lengths of `{name}` must be in [1, {tokens.shape[1]}], "
             f"got {lengths.min()} to {lengths.max()}."
         )
     return [row[:length] for row, length in zip(tokens, lengths, strict=True)]
 
 
-def _rows_of_lists(who: str, prompts: Any) -> list[np.ndarray]:
+def _rows_of_lists(who: str, name: str, prompts: Any) -> list[np.ndarray]:
     if isinstance(prompts, (str, bytes)) or not isinstance(
         prompts, (Sequence, np.ndarray, jax.Array)
     ):
         raise TypeError(
-            f"{who}: `prompts` must be token lists, got {check.short(prompts)}; "
+            f"{who}: `{name}` must be token lists, got {check.short(prompts)}; "
             "text goes through LanguageModel.generate."
         )
     if not len(prompts):
-        raise ValueError(f"{who}: `prompts` must hold at least one prompt, got none.")
-    return [_as_row(who, index, row) for index, row in enumerate(prompts)]
+        raise ValueError(f"{who}: `{name}` must hold at least one prompt, got none.")
+    return [_as_row(who, name, index, row) for index, row in enumerate(prompts)]
 
 
-def _as_row(who: str, index: int, row: Any) -> np.ndarray:
+def _as_row(who: str, name: str, index: int, row: Any) -> np.ndarray:
     if isinstance(row, (str, bytes)) or not isinstance(
         row, (Sequence, np.ndarray, jax.Array)
     ):
         raise TypeError(
-            f"{who}: `prompts[{index}]` must be a list of token ids, got "
+            f"{who}: `{name}[{index}]` must be a list of token ids, got "
             f"{check.short(row)}; a single prompt is written [[...]]."
         )
     if np.ndim(row) == 0:
         raise TypeError(
-            f"{who}: `prompts` must be one list of token ids per prompt, got a flat "
+            f"{who}: `{name}` must be one list of token ids per prompt, got a flat "
             "array; a single prompt is written [[...]]."
         )
     if isinstance(row, (np.ndarray, jax.Array)):
         array = np.asarray(row)
         if array.dtype.kind not in "iu":
             raise TypeError(
-                f"{who}: `prompts[{index}]` must hold integers, got {array.dtype}."
+                f"{who}: `{name}[{index}]` must hold integers, got {array.dtype}."
             )
         return array
-    name = f"prompts[{index}]"
-    return np.asarray([check.token_id(who, name, token) for token in row], np.int64)
+    place = f"{name}[{index}]"
+    return np.asarray([check.token_id(who, place, token) for token in row], np.int64)
 
 
-def _check_row(who, index, row, vocab_size, max_length) -> None:
+def _check_row(who, name, index, row, vocab_size, max_length) -> None:
     if row.ndim != 1 or not row.size:
-        raise ValueError(f"{who}: `prompts[{index}]` must not be empty.")
+        raise ValueError(f"{who}: `{name}[{index}]` must not be empty.")
     if row.min() < 0 or row.max() >= vocab_size:
         bad = row[(row < 0) | (row >= vocab_size)][0]
         raise ValueError(
-            f"{who}: `prompts[{index}]` must hold token ids in [0, {vocab_size - 1}], "
+            f"{who}: `{name}[{index}]` must hold token ids in [0, {vocab_size - 1}], "
             f"got {bad}."
         )
     if row.size >= max_length:
         raise ValueError(
-            f"{who}: `prompts[{index}]` must be shorter than the model's {max_length} "
+            f"{who}: `{name}[{index}]` must be shorter than the model's {max_length} "
             f"positions, got {row.size} tokens."
         )

@@ -12,7 +12,6 @@ be differentiated with respect to the model. In ordinary Python, for one row:
 """
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,7 +22,7 @@ from jaxdecode.core import check
 from jaxdecode.core.keys import prompt_keys, sample_keys, step_keys
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree
-from jaxdecode.core.shapes import Array, bucket
+from jaxdecode.core.shapes import Array
 from jaxdecode.decode.partition import Fixed, combine, partition
 from jaxdecode.decode.prompts import Prompts, as_prompts
 from jaxdecode.sampling.draw import log_share
@@ -92,9 +91,14 @@ def score(
     arrays, fixed = partition(model)
     read = as_prompts("score", prompts, model.vocab_size, model.max_length)
     count = read.tokens.shape[0]
-    given = _continuations(continuations, model.vocab_size)
-    width = given.tokens.shape[1]
-    given = _rounded(given, model.max_length)
+    given = as_prompts(
+        "score",
+        continuations,
+        model.vocab_size,
+        model.max_length,
+        name="continuations",
+        empty=True,
+    )
     samples, rest = divmod(given.tokens.shape[0], count)
     if rest or not samples:
         raise ValueError(
@@ -113,7 +117,8 @@ def score(
     keys = (
         None if key is None else sample_keys(prompt_keys("score", key, count), samples)
     )
-    return _cut(_run(arrays, read, given, chain, keys, fixed=fixed), width)
+    result = _run(arrays, read, given, chain, keys, fixed=fixed)
+    return _fit(result, _width(continuations))
 
 
 @functools.partial(jax.jit, static_argnames=("fixed",))
@@ -208,72 +213,19 @@ def _joined(prompts: Prompts, given: Prompts, max_length: int) -> jax.Array:
     )
 
 
-def _continuations(given: Any, vocab_size: int) -> Prompts:
-    """Return checked continuations, as wide as they are given, at least one column."""
+def _width(given: Any) -> int:
+    """Return how many columns the result shall have."""
     if isinstance(given, tuple) and len(given) == 2 and np.ndim(given[0]) == 2:
-        tokens, lengths = given
-        if check.is_traced(tokens) or check.is_traced(lengths):
-            return Prompts(tokens.astype(jnp.int32), lengths.astype(jnp.int32))
-        tokens, lengths = np.asarray(tokens), np.asarray(lengths)
-        if tokens.dtype.kind not in "iu" or lengths.dtype.kind not in "iu":
-            raise TypeError(
-                "score: `continuations` must be integer arrays, got "
-                f"{tokens.dtype} and {lengths.dtype}."
-            )
-        if lengths.shape != tokens.shape[:1] or not tokens.shape[1]:
-            raise ValueError(
-                "score: `continuations` must be (tokens [R, T], lengths [R]), got shapes "
-                f"{tokens.shape} and {lengths.shape}."
-            )
-        if ((lengths < 0) | (lengths > tokens.shape[1])).any():
-            raise ValueError(
-                f"score: continuation lengths must be in [0, {tokens.shape[1]}], got "
-                f"{lengths.min()} to {lengths.max()}."
-            )
-        rows = [row[:n].tolist() for row, n in zip(tokens, lengths, strict=True)]
-        return _table(rows, tokens.shape[1], vocab_size)
-    rows = _listed(given)
-    return _table(rows, max([1, *map(len, rows)]), vocab_size)
-
-
-def _listed(given: Any) -> list[list[int]]:
-    kinds = (Sequence, np.ndarray, jax.Array)
-    rows = given if isinstance(given, kinds) and not isinstance(given, str) else None
-    if rows is None or any(
-        isinstance(row, (str, bytes)) or not isinstance(row, kinds) or np.ndim(row) != 1
-        for row in rows
-    ):
-        raise TypeError(
-            "score: `continuations` must be lists of token ids, or (tokens [R, T], "
-            f"lengths [R]), got {check.short(given)}."
-        )
-    return [
-        [check.token_id("score", f"continuations[{i}]", token) for token in row]
-        for i, row in enumerate(
-            np.asarray(r).tolist() if hasattr(r, "dtype") else r for r in rows
-        )
-    ]
-
-
-def _table(rows: list[list[int]], width: int, vocab_size: int) -> Prompts:
-    table = np.zeros((len(rows), width), np.int32)
-    for i, (target, row) in enumerate(zip(table, rows, strict=True)):
-        ids = np.asarray(row, np.int64)
-        check.in_vocabulary("score", f"continuations[{i}]", ids, vocab_size)
-        target[: len(row)] = row
-    return Prompts(table, np.asarray([len(row) for row in rows], np.int32))
-
-
-def _rounded(given: Prompts, max_length: int) -> Prompts:
-    """Widen continuations to a bucket; arrays that were traced stay as they are."""
-    if check.is_traced(given.tokens):
-        return given
-    width = given.tokens.shape[1]
-    more = bucket(width, high=max(width, max_length)) - width
-    return Prompts(np.pad(given.tokens, ((0, 0), (0, more))), given.lengths)
+        return given[0].shape[1]
+    return max([1, *map(len, given)])
 
 
 def _check_room(prompts: Prompts, given: Prompts, max_length: int) -> None:
+    if given.tokens.shape[1] > max_length:
+        raise ValueError(
+            f"score: `continuations` must be at most {max_length} columns wide, the "
+            f"model's positions, got {given.tokens.shape[1]}."
+        )
     if check.is_traced(prompts.lengths) or check.is_traced(given.lengths):
         return
     times = given.lengths.size // prompts.lengths.size
@@ -286,12 +238,15 @@ def _check_room(prompts: Prompts, given: Prompts, max_length: int) -> None:
         )
 
 
-def _cut(result: Score, width: int) -> Score:
-    def cut(leaf):
+def _fit(result: Score, width: int) -> Score:
+    """Give the result as many columns as were asked for."""
+
+    def fit(leaf):
         if leaf.ndim == 1 or leaf.shape[1] == width:
             return leaf
         if check.is_traced(leaf):
             return leaf[:, :width]
-        return jax.device_put(np.asarray(leaf)[:, :width])
+        cut = np.asarray(leaf)[:, :width]
+        return jax.device_put(np.pad(cut, ((0, 0), (0, width - cut.shape[1]))))
 
-    return jax.tree.map(cut, result)
+    return jax.tree.map(fit, result)

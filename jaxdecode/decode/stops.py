@@ -21,7 +21,7 @@ from jaxdecode.transforms import Chain, MinNewTokens
 from jaxdecode.transforms.vocabulary import NO_ID
 
 _HIT = -(2**15)  # the sign bit of a table's entry
-_NODES_MAX = 2**15
+STATE = 2**15 - 1  # the other bits: the state itself
 
 
 @pytree
@@ -55,7 +55,7 @@ class Stops:
           TypeError: if an id is not an integer, or a string is no text.
           ValueError: for an empty sequence or string, or strings without `token_bytes`.
         """
-        padded = _padded(_checked_sequences("Stops", "sequences", sequences))
+        padded = _padded(checked_sequences("Stops", "sequences", sequences))
         patterns = [_as_bytes("Stops", text) for text in strings]
         if not patterns:
             return Stops(padded, None)
@@ -89,7 +89,7 @@ class Stops:
         if self.table is None:
             return cursor, hit
         entry = jnp.asarray(self.table)[cursor, token].astype(jnp.int32)
-        return entry & (_NODES_MAX - 1), hit | (entry < 0)
+        return entry & STATE, hit | (entry < 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +117,9 @@ class Automaton:
           ValueError: if they have more than 32767 bytes altogether.
         """
         children, depth, ends = _trie(patterns)
-        if len(children) > _NODES_MAX:
+        if len(children) - 1 > STATE:
             raise ValueError(
-                f"Stops: stop strings must have at most {_NODES_MAX - 1} bytes "
+                f"Stops: stop strings must have at most {STATE} bytes "
                 f"altogether, got {len(children) - 1}."
             )
         follows = np.zeros((len(children), 256), np.int32)
@@ -165,7 +165,7 @@ def token_table(automaton: Automaton, token_bytes: Sequence[bytes]) -> np.ndarra
         count = int(np.searchsorted(-lengths[order], -column))  # longer than `column`
         entry = steps[states[:, :count] * 256 + letters[None, :count, column]]
         hit[:, :count] |= entry & np.int16(_HIT)
-        states[:, :count] = entry & np.int16(_NODES_MAX - 1)
+        states[:, :count] = entry & np.int16STATE
     table = np.zeros((bucket(size), order.size), np.int16)
     table[:size, order] = states.astype(np.int16) | hit
     return table
@@ -182,7 +182,7 @@ def as_stops(who: str, stop: Any, vocab_size: int) -> Stops | None:
     if stop is None:
         return None
     if not isinstance(stop, Stops):
-        stop = Stops(_padded(_checked_sequences(who, "stop", stop)), None)
+        stop = Stops(_padded(checked_sequences(who, "stop", stop)), None)
     if not check.is_traced(stop.sequences):
         ids = np.asarray(stop.sequences)
         check.in_vocabulary(who, "stop", ids[ids != NO_ID], vocab_size)
@@ -233,7 +233,13 @@ def _padded(sequences: list[list[int]]) -> np.ndarray:
     return table
 
 
-def _checked_sequences(who: str, name: str, sequences: Any) -> list[list[int]]:
+def checked_sequences(who: str, name: str, sequences: Any) -> list[list[int]]:
+    """Return sequences of token ids as lists, refusing what is none.
+
+    Raises:
+      TypeError: if they are not lists of integers.
+      ValueError: for an empty sequence or a negative id.
+    """
     kinds = (Sequence, np.ndarray)
     if isinstance(sequences, (str, bytes)) or not isinstance(sequences, kinds):
         raise TypeError(

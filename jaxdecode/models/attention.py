@@ -19,7 +19,7 @@ from jaxdecode.cache import KVCache, SharedCache
 from jaxdecode.core.numerics import NEG_INF
 from jaxdecode.core.pytree import pytree
 from jaxdecode.models.config import ModelConfig
-from jaxdecode.models.layers import Linear, RMSNorm, batched_product
+from jaxdecode.models.layers import CACHE_DTYPE, Linear, RMSNorm, batched_product
 from jaxdecode.models.rope import Rotation, rotation
 from jaxdecode.models.shared_attention import shared_place
 
@@ -74,7 +74,7 @@ def empty_cache(config: ModelConfig, rows: int, length: int, dtype: str) -> KVCa
         heads=config.kv_heads,
         length=length,
         size=config.head_size,
-        dtype=dtype,
+        dtype=CACHE_DTYPE[dtype],
     )
 
 

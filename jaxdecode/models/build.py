@@ -17,6 +17,7 @@ from jaxdecode.models.frozen import Definition, Frozen, take_apart
 from jaxdecode.models.gpt2 import GPT2
 from jaxdecode.models.layers import DTYPES
 from jaxdecode.models.llama import Llama
+from jaxdecode.models.quantize import QuantizedParams
 
 MODULES = {"llama": Llama, "gpt2": GPT2}
 
@@ -33,7 +34,8 @@ def build(
       config: sizes and switches.
       params: arrays of float16, bfloat16, float32 or float64 by name; the names and
         shapes must be exactly those of `parameter_shapes(config)`.
-      dtype: "float32" or "bfloat16", the type of matrices and cache.
+      dtype: "float32" or "bfloat16", the type of matrices and cache; or "int8", for
+        matrices with a scale per row and a bfloat16 cache.
 
     Returns:
       The model.
@@ -44,7 +46,9 @@ def build(
     """
     check.choice("build", "dtype", dtype, tuple(DTYPES))
     wanted, definition = _outline(config, dtype)
-    _check_names(set(params), set(wanted))
+    _check_names(set(params), set(parameter_shapes(config)))
+    if dtype == "int8":
+        params = QuantizedParams(params)
     leaves = tuple(_store(name, params[name], wanted[name]) for name in wanted)
     return Frozen(leaves=leaves, definition=definition)
 
@@ -111,7 +115,7 @@ def _store(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> jax.Array:
             f"build: `params[{name!r}]` must have shape {wanted.shape}, "
             f"got {tuple(value.shape)}."
         )
-    if not jnp.issubdtype(value.dtype, np.floating):
+    if not jnp.issubdtype(value.dtype, np.floating) and wanted.dtype != jnp.int8:
         raise TypeError(
             f"build: `params[{name!r}]` must be floating-point numbers, "
             f"got {value.dtype}."

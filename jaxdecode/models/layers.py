@@ -13,30 +13,45 @@ from flax import nnx
 from jax import lax
 
 from jaxdecode.cache import from_bits, to_bits
+from jaxdecode.models.quantize import join_rows, split_rows
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
+CACHE_DTYPE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
 
 
-def product(rows: jax.Array, weight: jax.Array) -> jax.Array:
+def product(
+    rows: jax.Array, weight: jax.Array, scale: jax.Array | None = None
+) -> jax.Array:
     """Return `rows @ weight.T` in float32, `rows` rounded to the type of `weight`.
 
     Args:
       rows: float32 [..., I].
-      weight: float32 or bfloat16 [O, I].
+      weight: float32, bfloat16 or int8 [O, I].
+      scale: float32 [O], by which an int8 weight's rows are multiplied.
 
     Returns:
       float32 [..., O].
     """
-    flat = rows.reshape(-1, rows.shape[-1]).astype(weight.dtype)
+    flat = rows.reshape(-1, rows.shape[-1])
     count = flat.shape[0]
-    result = lax.dot_general(
-        pad_lone(flat, axis=0),
+    if scale is None:
+        result = _dot(pad_lone(flat.astype(weight.dtype), axis=0), weight)[:count]
+    else:
+        digits, row_scale = split_rows(flat)
+        sums = _dot(digits, weight).astype(jnp.float32)
+        result = join_rows(sums, row_scale) * scale[None, :]
+    return result.reshape(*rows.shape[:-1], weight.shape[0])
+
+
+def _dot(rows: jax.Array, weight: jax.Array) -> jax.Array:
+    exact = weight.dtype == jnp.int8
+    return lax.dot_general(
+        rows,
         weight,
         (((1,), (1,)), ((), ())),
         precision=precision_for(weight),
-        preferred_element_type=jnp.float32,
+        preferred_element_type=jnp.int32 if exact else jnp.float32,
     )
-    return result[:count].reshape(*rows.shape[:-1], weight.shape[0])
 
 
 def batched_product(
@@ -101,10 +116,11 @@ class Linear(nnx.Module):
         rngs: nnx.Rngs | None,
     ):
         self.weight = _normal(rngs, (outputs, inputs), inputs**-0.5, dtype)
+        self.scale = _scale(outputs, dtype)
         self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32)) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = product(x, self.weight[...])
+        y = product(x, self.weight[...], _value(self.scale))
         return y if self.bias is None else y + over_last(self.bias[...], y)
 
 
@@ -120,6 +136,7 @@ class Embedding(nnx.Module):
 
     def __init__(self, entries: int, width: int, *, dtype: str, rngs: nnx.Rngs | None):
         self.weight = _normal(rngs, (entries, width), 1.0, dtype)
+        self.scale = _scale(entries, dtype)
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Return float32 vectors [..., width] of int32 `ids` [...]."""
@@ -129,11 +146,13 @@ class Embedding(nnx.Module):
             # barrier ties the table to the ids, else a loop keeps a copy of the words.
             table, ids = lax.optimization_barrier((table, ids))
             return from_bits(to_bits(table)[ids]).astype(jnp.float32)
+        if self.scale is not None:
+            return table[ids].astype(jnp.float32) * self.scale[...][ids][..., None]
         return table[ids]
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Return the product of `x` [..., width] with every vector: [..., V]."""
-        return product(x, self.weight[...])
+        return product(x, self.weight[...], _value(self.scale))
 
 
 class RMSNorm(nnx.Module):
@@ -199,6 +218,14 @@ def take_column(hidden: jax.Array, at: jax.Array) -> jax.Array:
     if hidden.shape[1] == 1:
         return hidden[:, 0]
     return jax.vmap(lambda row, i: row[i])(hidden, at)
+
+
+def _scale(outputs: int, dtype: str) -> nnx.Param | None:
+    return nnx.Param(jnp.ones((outputs,), jnp.float32)) if dtype == "int8" else None
+
+
+def _value(param: nnx.Param | None) -> jax.Array | None:
+    return None if param is None else param[...]
 
 
 def _normal(rngs: nnx.Rngs | None, shape: tuple[int, ...], scale: float, dtype: str):

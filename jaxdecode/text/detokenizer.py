@@ -110,7 +110,11 @@ class Detokenizer:
         token = check.token_id("Detokenizer.push", "token", token)
         if token in self._skip:
             return ""
-        return self._stripped(self._decoder.decode(self._pieces[token]))
+        return self.push_bytes(self._pieces[token])
+
+    def push_bytes(self, data: bytes) -> str:
+        """Take the bytes of some tokens and return the characters complete now."""
+        return self._stripped(self._decoder.decode(data))
 
     def finish(self) -> str:
         """End the text: return what is left of an unfinished character, as U+FFFD.

@@ -70,6 +70,9 @@ class LanguageModel:
         max_new_tokens: Any = 64,
         num_samples: int = 1,
         eos_ids: Any = None,
+        stop: Any = None,
+        stop_strings: Any = None,
+        keep_stop: bool = False,
         parse_special: bool = False,
     ) -> Any:
         """Go on with a text, or with several.
@@ -86,6 +89,11 @@ class LanguageModel:
           max_new_tokens: >= 1, a number or one per prompt.
           num_samples: texts per prompt.
           eos_ids: ids that end a text; None: the model's own; () never ends early.
+          stop: lists of token ids that end a text where one is complete.
+          stop_strings: a str or several, such as `["\n\n", "User:"]`, that end a text,
+            however tokens cut them; the prompt does not count. Made ready once (0.1 to
+            0.5 s for a large vocabulary), then kept.
+          keep_stop: whether the stop stays at the end of the text.
           parse_special: whether control tokens written in a prompt are control tokens.
 
         Returns:
@@ -125,6 +133,9 @@ class LanguageModel:
         sampler: Any = None,
         max_new_tokens: Any = 64,
         eos_ids: Any = None,
+        stop: Any = None,
+        stop_strings: Any = None,
+        keep_stop: bool = False,
         parse_special: bool = False,
     ) -> Iterator[str]:
         """Go on with a text, and hand it out while it is written.
@@ -137,6 +148,9 @@ class LanguageModel:
           sampler: as in `generate`.
           max_new_tokens: as in `generate`.
           eos_ids: as in `generate`.
+          stop: as in `generate`.
+          stop_strings: as in `generate`.
+          keep_stop: as in `generate`.
           parse_special: as in `generate`.
 
         Returns:
@@ -168,6 +182,9 @@ class LanguageModel:
         sampler: Any = None,
         max_new_tokens: Any = 256,
         eos_ids: Any = None,
+        stop: Any = None,
+        stop_strings: Any = None,
+        keep_stop: bool = False,
     ) -> str:
         """Answer the last message of a conversation.
 
@@ -180,6 +197,9 @@ class LanguageModel:
           sampler: as in `generate`.
           max_new_tokens: as in `generate`.
           eos_ids: as in `generate`.
+          stop: as in `generate`.
+          stop_strings: as in `generate`.
+          keep_stop: as in `generate`.
 
         Returns:
           The answer.
@@ -207,6 +227,9 @@ class LanguageModel:
         sampler: Any = None,
         max_new_tokens: Any = 256,
         eos_ids: Any = None,
+        stop: Any = None,
+        stop_strings: Any = None,
+        keep_stop: bool = False,
     ) -> Iterator[str]:
         """Answer like `chat`, and hand the answer out while it is written.
 
@@ -216,6 +239,9 @@ class LanguageModel:
           sampler: as in `generate`.
           max_new_tokens: as in `generate`.
           eos_ids: as in `generate`.
+          stop: as in `generate`.
+          stop_strings: as in `generate`.
+          keep_stop: as in `generate`.
 
         Returns:
           An iterator over pieces of text. Arguments are checked at the call.

@@ -15,12 +15,11 @@ from jaxdecode.text.language_model import LanguageModel
 from jaxdecode.text.tokenizer import Tokenizer
 
 DTYPES = (None, "float32", "bfloat16")
-QUANTIZERS: tuple[str | None, ...] = (None,)
-PLANNED = ("int8",)
+QUANTIZERS = (None, "int8")
 
 
 def load(
-    source: str | Path, *, dtype: str | None = None, quantize: str | None = None
+    source: str | Path, dtype: str | None = None, quantize: str | None = None
 ) -> LanguageModel:
     """Load a language model with its tokenizer and chat template.
 
@@ -29,7 +28,8 @@ def load(
         with config.json and *.safetensors, a .gguf file, or "org/name" on the model hub.
       dtype: "float32" or "bfloat16", the type the weights are kept in; None: float32 on
         CPU, bfloat16 on GPU and TPU.
-      quantize: None; "int8" is not available yet.
+      quantize: None, or "int8": matrices with a scale per output channel, activations
+        rounded by row, sums in int32; `dtype` must then be None.
 
     Returns:
       The model. `tokenizer` and `chat_template` are None where the source has none.
@@ -42,11 +42,12 @@ def load(
       FileNotFoundError: if there is no such file or folder.
     """
     check.choice("load", "dtype", dtype, DTYPES)
-    if quantize in PLANNED:
-        raise ValueError(
-            f"load: `quantize` must be None, got {quantize!r}, which is not there yet."
-        )
     check.choice("load", "quantize", quantize, QUANTIZERS)
+    if quantize and dtype:
+        raise ValueError(
+            f"load: `dtype` must be None where `quantize` is given, got {dtype!r}."
+        )
+    dtype = quantize or dtype
     if dtype is None:
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     loaded = weights.load_model(weights.resolve(source), dtype=dtype)

@@ -6,6 +6,7 @@ or an id put between pieces of text, makes a control id. Nothing changes after
 construction: one tokenizer may be used from several threads.
 """
 
+import functools
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -179,6 +180,17 @@ class Tokenizer:
     def token(self, token: int) -> str:
         """Return how the vocabulary spells a token, for inspection."""
         return self._pieces.tokens.get(token, "")
+
+    @functools.cached_property
+    def token_bytes(self) -> tuple[bytes, ...]:
+        """The bytes each token adds to a text, by id; none for control tokens.
+
+        The first word's space of a SentencePiece vocabulary, which `decode` leaves out
+        at the start of a text, is among them.
+        """
+        special, pieces = self.special_ids, self._pieces
+        ids = range(self.vocab_size)
+        return tuple(b"" if i in special else pieces[i] for i in ids)
 
     @property
     def special_tokens(self) -> dict[str, int]:

@@ -46,8 +46,8 @@ class ForcedTokens(Edit):
     """Fix which token comes at chosen places of the generated text.
 
     Place 0 is the first generated token, whatever the prompt's length. Where a place is
-    named, all other tokens are banned and the logit of the named one is 0; a row in which
-    another link banned it is invalid.
+    named, all other tokens are banned and the logit of the named one is 0, so that
+    several are equally likely; a row in which another link banned them is invalid.
 
     Args:
       ids: {place: token id}, or {place: token ids} to choose among several; places >= 0;
@@ -146,9 +146,11 @@ class ExponentialDecayLength(Edit):
     def __call__(self, logits, context, state):
         beyond = jnp.maximum(context.generated - self.start, 0).astype(jnp.float32)
         largest = jnp.finfo(jnp.float32).max
-        growth = jnp.minimum(self.factor**beyond, largest) - 1
+        growth = jnp.minimum(self.factor**beyond, largest)
         old = logits.at[self.eos_ids].get(mode="fill", fill_value=0.0)
-        raised = jnp.minimum(old + jnp.abs(old) * growth, largest)
+        # z + |z| (g - 1) as one product each, for the sum of two could overflow
+        raised = jnp.where(old > 0, old * growth, old * (2 - growth))
+        raised = jnp.minimum(raised, largest)
         new = jnp.where((old > -jnp.inf) & (beyond > 0), raised, old)
         return logits.at[self.eos_ids].set(new, mode="drop")
 

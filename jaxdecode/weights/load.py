@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+from jaxdecode.core import check
 from jaxdecode.models import Frozen, build
 from jaxdecode.weights.checkpoint import Checkpoint, Facts, open_checkpoint
 from jaxdecode.weights.converted import STORED, open_converted, storage
@@ -30,8 +31,8 @@ def load_model(path: str | Path, dtype: str = "float32") -> LoadedWeights:
     Args:
       path: a folder in Hugging Face form, or a `.gguf` file; `resolve` finds it for a
         name.
-      dtype: "float32" or "bfloat16", the type of the matrices. Norms and biases stay
-        float32.
+      dtype: "float32", "bfloat16" or "int8", the type of the matrices. Norms and
+        biases stay float32.
 
     Returns:
       The model, its config, tokenizer source, special ids and chat template.
@@ -41,16 +42,15 @@ def load_model(path: str | Path, dtype: str = "float32") -> LoadedWeights:
       CheckpointError: for a broken, incomplete or unsupported checkpoint.
       ValueError: for another dtype.
     """
-    if dtype not in STORED:
-        raise ValueError(
-            f"load_model: `dtype` must be one of {', '.join(STORED)}, got {dtype!r}."
-        )
+    check.choice("load_model", "dtype", dtype, (*STORED, "int8"))
     path = Path(path)
+    read_as = "float32" if dtype == "int8" else dtype  # quantised from exact weights
     if path.suffix == ".gguf" and path.is_file():
-        checkpoint = open_converted(path, dtype)
+        checkpoint = open_converted(path, read_as)
     else:
         checkpoint = open_checkpoint(path)
-    model = build(checkpoint.config, _OnDevice(checkpoint, dtype), dtype)
+    tensors = checkpoint.tensors if dtype == "int8" else _OnDevice(checkpoint, dtype)
+    model = build(checkpoint.config, tensors, dtype)
     facts = {f.name: getattr(checkpoint, f.name) for f in fields(Facts)}
     return LoadedWeights(model=model, **facts)
 

@@ -64,9 +64,15 @@ def test_another_dtype_is_refused(folder, dtype):
         jd.load(folder, dtype=dtype)
 
 
-def test_int8_is_refused_as_not_there_yet(folder):
-    with pytest.raises(ValueError, match="got 'int8', which is not there yet"):
-        jd.load(folder, quantize="int8")
+def test_int8_keeps_matrices_as_int8_with_a_scale(folder):
+    params = jd.load(folder, quantize="int8").model.params
+    kinds = {str(value.dtype) for value in params.values() if value.ndim == 2}
+    assert kinds == {"int8"}
+
+
+def test_a_type_beside_a_quantizer_is_refused(folder):
+    with pytest.raises(ValueError, match="`dtype` must be None where `quantize`"):
+        jd.load(folder, dtype="bfloat16", quantize="int8")
 
 
 @pytest.mark.parametrize("quantize", ["int4", True, 8])

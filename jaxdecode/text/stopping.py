@@ -1,0 +1,182 @@
+"""Stop strings and stop sequences of a text, and where they cut it.
+
+The loop on the device finds which token completes a stop; here the text that is shown
+ends where the stop begins, or behind it. A stream holds back what may yet turn out to
+be the beginning of one. Only bytes are looked at: a stop never begins or ends inside a
+character.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdecode.core import check
+from jaxdecode.decode import Stops
+from jaxdecode.decode.stops import STATE, Automaton, checked_sequences, token_table
+from jaxdecode.text.detokenizer import Detokenizer
+from jaxdecode.text.tokenizer import Tokenizer, check_text
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """What ends a text, for the device and for the cut.
+
+    Attributes:
+      stops: what the loop looks for, or None.
+      sequences: stop sequences of tokens.
+      strings: the stop strings, made ready; None where there are none.
+      token_bytes: what each token stands for, control tokens for nothing.
+      keep: whether the stop stays in the text.
+    """
+
+    stops: Stops | None
+    sequences: tuple[tuple[int, ...], ...]
+    strings: "_Strings | None"
+    token_bytes: Sequence[bytes]
+    keep: bool
+
+
+@dataclass(frozen=True)
+class _Strings:
+    automaton: Automaton
+    table: np.ndarray
+    on_device: jax.Array
+
+
+class StoppedText:
+    """Turns tokens into text as they come, up to the stop.
+
+    Args:
+      text: reads bytes as text.
+      stopping: what ends it.
+    """
+
+    def __init__(self, text: Detokenizer, stopping: Stopping):
+        self._text, self._of = text, stopping
+        self._state = 0  # of the automaton of strings
+        self._held = b""
+        self._recent: list[tuple[int, int]] = []  # tokens, and how many bytes each has
+        self._longest = max(map(len, stopping.sequences), default=0)
+
+    def push(self, tokens: Sequence[int], *, stopped: bool) -> str:
+        """Take tokens, the last of which completes a stop if `stopped`; return text."""
+        last = len(tokens) - 1 if stopped else len(tokens)
+        shown = b"".join([self._next(int(token)) for token in tokens[:last]])
+        if stopped:
+            shown += self._stop(int(tokens[last]))
+        return self._text.push_bytes(shown)
+
+    def finish(self) -> str:
+        """End the text: return what was held back and no stop took away."""
+        return self._text.push_bytes(self._show(0)) + self._text.finish()
+
+    def _next(self, token: int) -> bytes:
+        self._take(token)
+        return self._show(max(self._begun_string(), self._begun_sequence()))
+
+    def _stop(self, token: int) -> bytes:
+        before, state = len(self._held), self._state
+        self._take(token)
+        begin = end = len(self._held)
+        strings = self._of.strings
+        found = strings and strings.automaton.first(state, self._held[before:])
+        if found:
+            end = before + found[0]
+            begin = end - found[1]
+        ids = tuple(recent for recent, _ in self._recent)
+        for sequence in self._of.sequences:
+            count = len(sequence)
+            if ids[-count:] == sequence:
+                begin = min(begin, len(self._held) - self._size(count))
+        self._held = self._held[: end if self._of.keep else begin]
+        return self._show(0)
+
+    def _take(self, token: int) -> None:
+        known = self._of.token_bytes
+        data = known[token] if token < len(known) else b""
+        self._held += data
+        self._recent = [*self._recent, (token, len(data))][-max(self._longest, 1) :]
+        if self._of.strings is not None:
+            self._state = int(self._of.strings.table[self._state, token]) & STATE
+
+    def _show(self, hold: int) -> bytes:
+        place = len(self._held) - hold
+        shown, self._held = self._held[:place], self._held[place:]
+        return shown
+
+    def _begun_string(self) -> int:
+        strings = self._of.strings
+        return 0 if strings is None else int(strings.automaton.depth[self._state])
+
+    def _begun_sequence(self) -> int:
+        """Return how many bytes at the end may be the beginning of a sequence."""
+        ids = tuple(recent for recent, _ in self._recent)
+        for count in range(min(len(ids), self._longest - 1), 0, -1):
+            if any(ids[-count:] == s[:count] for s in self._of.sequences):
+                return self._size(count)
+        return 0
+
+    def _size(self, count: int) -> int:
+        return sum(size for _, size in self._recent[-count:])
+
+
+def as_stopping(
+    who: str,
+    tokenizer: Tokenizer,
+    vocab_size: int,
+    *,
+    stop: Any,
+    stop_strings: Any,
+    keep_stop: Any,
+) -> Stopping | None:
+    """Return what ends a text besides an eos id; None if nothing does.
+
+    Raises:
+      TypeError: for arguments of the wrong kind.
+      ValueError: for an empty stop, or an id beyond the vocabulary.
+    """
+    keep = check.flag(who, "keep_stop", keep_stop)
+    if np.ndim(keep):
+        raise TypeError(f"{who}: `keep_stop` must be True or False, got {keep_stop!r}.")
+    if stop is None and stop_strings is None:
+        return None
+    sequences = checked_sequences(who, "stop", () if stop is None else stop)
+    texts = _texts(who, stop_strings)
+    pieces = tokenizer.token_bytes
+    strings = _prepared(tokenizer, texts, vocab_size) if texts else None
+    plain = Stops.of(sequences)
+    return Stopping(
+        stops=Stops(plain.sequences, strings and strings.on_device),
+        sequences=tuple(map(tuple, sequences)),
+        strings=strings,
+        token_bytes=pieces,
+        keep=bool(keep),
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _prepared(tokenizer: Tokenizer, texts: tuple[str, ...], vocab_size: int) -> _Strings:
+    """Return the automaton and the table of some strings, kept for the next call."""
+    automaton = Automaton.of([text.encode() for text in texts])
+    pieces = list(tokenizer.token_bytes[:vocab_size])
+    pieces += [b""] * (vocab_size - len(pieces))
+    table = token_table(automaton, pieces)
+    return _Strings(automaton, table, jax.device_put(table))
+
+
+def _texts(who: str, stop_strings: Any) -> tuple[str, ...]:
+    listed = [stop_strings] if isinstance(stop_strings, str) else stop_strings or ()
+    if not isinstance(listed, (list, tuple)):
+        raise TypeError(
+            f"{who}: `stop_strings` must be a str or a list of str, got "
+            f"{check.short(stop_strings)} ({type(stop_strings).__name__})."
+        )
+    for text in listed:
+        check_text(who, "stop_strings", text)
+        if not text:
+            raise ValueError(f"{who}: `stop_strings` must not hold an empty text, got ''.")
+    return tuple(listed)

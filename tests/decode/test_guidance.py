@@ -1,0 +1,262 @@
+"""Models made of two readings say what two plain readings say, whatever decodes them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rows import golden
+
+import jaxdecode as jd
+from jaxdecode.decode.guidance import _contrast, _guide
+from jaxdecode.testing import count_compiles
+from tests import tiny
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
+NEGATIVES = [[10, 11], [12, 13, 14, 15], [16]]
+SCALES = [1.5, 3.0, -0.5]
+STEPS = 6
+
+
+def log_softmax(row):
+    row = np.asarray(row, np.float64)
+    return row - np.log(np.exp(row - row.max()).sum()) - row.max()
+
+
+def continued(logits_of, prompt, row_key, steps=STEPS):
+    """Continue a prompt by a function from the generated tokens to logits."""
+    tokens = []
+    for _ in range(steps):
+        row = np.asarray(logits_of(tokens), np.float32)
+        key = jax.random.fold_in(row_key, len(prompt) + len(tokens))
+        tokens.append(int(jax.random.categorical(key, row)))
+    return tokens
+
+
+def row_key(seed, row, sample=0):
+    key = jax.random.fold_in(jax.random.key(seed), row)
+    return jax.random.fold_in(key, sample)
+
+
+def plain_guided(model, prompt, negative, scale, form):
+    logits = tiny.forward(model)
+
+    def of(tokens):
+        towards, away = logits(prompt + tokens), logits(negative + tokens)
+        if form == "log_softmax":
+            towards, away = log_softmax(towards), log_softmax(away)
+        return away + scale * (towards - away)
+
+    return of
+
+
+@pytest.mark.parametrize("form", ["log_softmax", "raw"])
+@pytest.mark.parametrize("model", [tiny.llama(), tiny.bag()], ids=["llama", "bag"])
+def test_guided_text_is_that_of_two_plain_readings(model, form):
+    guided = jd.guided(model, SCALES, NEGATIVES, form=form)
+    out = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS)
+    for row, prompt in enumerate(PROMPTS):
+        of = plain_guided(model, prompt, NEGATIVES[row], SCALES[row], form)
+        assert out.tokens[row].tolist() == continued(of, prompt, row_key(7, row))
+
+
+def test_one_negative_prompt_serves_all_rows_and_samples():
+    model = tiny.llama()
+    guided = jd.guided(model, 2.0, [[10, 11]])
+    out = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS, num_samples=2)
+    for i, tokens in enumerate(out.tokens.tolist()):
+        row, sample = divmod(i, 2)
+        of = plain_guided(model, PROMPTS[row], [10, 11], 2.0, "log_softmax")
+        assert tokens == continued(of, PROMPTS[row], row_key(7, row, sample))
+
+
+def test_samples_take_the_negative_prompt_and_scale_of_their_row():
+    model = tiny.llama()
+    guided = jd.guided(model, SCALES, NEGATIVES)
+    out = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS, num_samples=2)
+    for i, tokens in enumerate(out.tokens.tolist()):
+        row, sample = divmod(i, 2)
+        of = plain_guided(
+            model, PROMPTS[row], NEGATIVES[row], SCALES[row], "log_softmax"
+        )
+        assert tokens == continued(of, PROMPTS[row], row_key(7, row, sample))
+
+
+@pytest.mark.parametrize("form", ["log_softmax", "raw"])
+def test_scale_one_is_the_model_bit_for_bit(form):
+    plain = jd.generate(tiny.llama(), PROMPTS, 7, max_new_tokens=STEPS)
+    guided = jd.guided(tiny.llama(), 1.0, NEGATIVES, form=form)
+    assert jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS) == plain
+
+
+def wrappers():
+    one, two = tiny.llama(), tiny.llama(seed=1)
+    return {
+        "guided": jd.guided(one, SCALES, NEGATIVES),
+        "contrastive": jd.contrastive(one, two, alpha=[0.1, 0.5, 0.0]),
+    }
+
+
+@pytest.mark.parametrize("name", ["guided", "contrastive"])
+def test_score_and_stream_agree_with_generate(name):
+    model = wrappers()[name]
+    out = jd.generate(model, PROMPTS, 7, max_new_tokens=STEPS)
+    again = jd.score(model, PROMPTS, (out.tokens, out.lengths))
+    np.testing.assert_allclose(again.model_logprobs, out.model_logprobs, atol=1e-5)
+    pieces = jd.stream(model, PROMPTS, 7, max_new_tokens=STEPS)
+    joined = np.concatenate([piece.tokens for piece in pieces], axis=1)
+    np.testing.assert_array_equal(joined, out.tokens)
+
+
+def test_score_of_a_guided_text_that_fills_the_model():
+    guided = jd.guided(tiny.llama(), 2.0, NEGATIVES[:1])
+    room = guided.max_length
+    prompts, steps = [[*range(room - 2)], [5]], [2, room - 1]
+    out = jd.generate(guided, prompts, 3, max_new_tokens=steps)
+    again = jd.score(guided, prompts, (out.tokens, out.lengths))
+    np.testing.assert_allclose(again.model_logprobs, out.model_logprobs, atol=1e-5)
+
+
+def test_beam_search_takes_guided_models():
+    guided = jd.guided(tiny.llama(), SCALES, NEGATIVES)
+    from jaxdecode.decode.beam import beam_search
+
+    beams = beam_search(
+        guided, PROMPTS, num_beams=3, max_new_tokens=4, length_penalty=0
+    )
+    tokens = np.asarray(beams.tokens)[:, 0]
+    logprobs = jd.score(guided, PROMPTS, tokens.tolist()).model_logprobs
+    np.testing.assert_allclose(
+        np.asarray(beams.scores)[:, 0], jnp.sum(logprobs, axis=1), atol=1e-4
+    )
+
+
+def plain_contrastive(expert, amateur, prompt, alpha, beta, heat):
+    strong, weak = tiny.forward(expert), tiny.forward(amateur)
+
+    def of(tokens):
+        e = log_softmax(strong(prompt + tokens))
+        a = log_softmax(np.asarray(weak(prompt + tokens), np.float64) / heat)
+        plausible = np.exp(e) >= alpha * np.exp(e).max()
+        return np.where(plausible, e - beta * a, -np.inf)
+
+    return of
+
+
+def test_contrastive_text_is_that_of_the_difference():
+    expert, amateur = tiny.llama(), tiny.bag(seed=2)
+    alpha, beta, heat = [0.1, 0.02, 0.3], [1.0, 0.5, 0.0], 0.5
+    model = jd.contrastive(expert, amateur, alpha=alpha, beta=beta, temperature=heat)
+    out = jd.generate(model, PROMPTS, 7, max_new_tokens=STEPS, num_samples=2)
+    for i, tokens in enumerate(out.tokens.tolist()):
+        row, sample = divmod(i, 2)
+        of = plain_contrastive(
+            expert, amateur, PROMPTS[row], alpha[row], beta[row], heat
+        )
+        assert tokens == continued(of, PROMPTS[row], row_key(7, row, sample))
+
+
+HF, HF_ARRAYS = golden("hf_processors")
+CFG = [c for c in HF["cases"] if c["processor"] == "cfg_unbatched"]
+
+
+@pytest.mark.parametrize("case", CFG, ids=lambda case: case["id"])
+def test_guidance_is_that_of_hugging_face(case):
+    towards = HF_ARRAYS[case["scores"]]
+    away = HF_ARRAYS[case["params"]["unconditional_scores"]]
+    scale = jnp.float32(case["params"]["guidance_scale"])
+    found = _guide(towards, away, scale, raw=False)
+    wanted = HF_ARRAYS[case["output"]]
+    np.testing.assert_allclose(
+        jax.nn.log_softmax(found), jax.nn.log_softmax(wanted), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_bans_stay_bans_and_nan_stays_nan():
+    inf, nan = np.inf, np.nan
+    towards = np.asarray([[0.0, -inf, 1.0, -inf]], np.float32)
+    away = np.asarray([[0.0, 1.0, -inf, -inf]], np.float32)
+    for raw in (True, False):
+        for scale in (0.0, 0.5, 2.0, -1.0):
+            row = np.asarray(_guide(towards, away, jnp.float32(scale), raw=raw))[0]
+            assert np.isfinite(row[[0, 2]]).all()
+            assert (row[[1, 3]] == -inf).all()
+    sick = np.asarray([[nan, 0.0]], np.float32)
+    one, well = np.float32(1.0), np.zeros((1, 2), np.float32)
+    assert np.isnan(_guide(well, sick, np.float32(2.0), raw=True)).any()
+    assert np.isnan(_contrast(well, sick, one, one)).any()
+    assert np.isfinite(np.asarray(_contrast(towards, away, one, one))[0, 2])
+
+
+def test_other_values_do_not_compile_again():
+    def run(scale, negatives, alpha):
+        jd.generate(jd.guided(tiny.bag(), scale, negatives), PROMPTS, 0,
+                    max_new_tokens=2)  # fmt: skip
+        jd.generate(jd.contrastive(tiny.bag(), tiny.bag(1), alpha=alpha), PROMPTS, 0,
+                    max_new_tokens=2)  # fmt: skip
+
+    run(1.5, [[1]], 0.1)
+    with count_compiles() as count:
+        run(2.5, [[3, 4, 5]], 0.3)
+    assert count.count == 0, count.names
+
+
+def test_it_runs_inside_the_callers_jit():
+    @jax.jit
+    def inside(model, scale):
+        guided = jd.guided(model, scale, NEGATIVES)
+        return jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS).tokens
+
+    got = inside(tiny.llama(), jnp.float32(2.0))
+    guided = jd.guided(tiny.llama(), 2.0, NEGATIVES)
+    wanted = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS).tokens
+    np.testing.assert_array_equal(got, wanted)
+
+
+MODEL = tiny.bag()
+BAD = [
+    (lambda: jd.guided(3, 1.0, [[1]]), TypeError, "`model`"),
+    (lambda: jd.guided(MODEL, "2", [[1]]), TypeError, "guided: `scale`"),
+    (lambda: jd.guided(MODEL, np.nan, [[1]]), ValueError, "guided: `scale`"),
+    (
+        lambda: jd.guided(MODEL, 1.0, [[]]),
+        ValueError,
+        r"guided: `negative_prompts\[0\]`",
+    ),
+    (lambda: jd.guided(MODEL, 1.0, [[37]]), ValueError, "negative_prompts.*got 37"),
+    (lambda: jd.guided(MODEL, 1.0, [[1]], form="log"), ValueError, "guided: `form`"),
+    (lambda: jd.contrastive(MODEL, 3), TypeError, "`model`"),
+    (lambda: jd.contrastive(MODEL, MODEL, alpha=1.5), ValueError, "`alpha`.*got 1.5"),
+    (lambda: jd.contrastive(MODEL, MODEL, beta=-1), ValueError, "`beta`.*got -1"),
+    (lambda: jd.contrastive(MODEL, MODEL, temperature=0), ValueError, "`temperature`"),
+    (
+        lambda: jd.contrastive(MODEL, tiny.llama(vocab_size=11)),
+        ValueError,
+        "vocabulary of 37 token ids, got 11",
+    ),
+]
+
+
+@pytest.mark.parametrize(("build", "kind", "message"), BAD)
+def test_a_bad_argument_is_refused(build, kind, message):
+    with pytest.raises(kind, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (jd.guided(MODEL, 2.0, [[1], [2]]), r"negative_prompts.*\(3\), got 2"),
+        (jd.guided(MODEL, [2.0, 3.0], [[1]]), r"scale.*\(3\), got 2"),
+        (jd.contrastive(MODEL, MODEL, alpha=[0.1, 0.2]), r"alpha.*\(3\), got 2"),
+    ],
+)
+def test_parameters_that_do_not_fit_the_prompts_are_refused(model, message):
+    with pytest.raises(ValueError, match=message):
+        jd.generate(model, PROMPTS, 0, max_new_tokens=2)
+
+
+def test_a_text_that_does_not_fit_behind_either_prompt_is_refused():
+    guided = jd.guided(MODEL, 2.0, [[1]])
+    with pytest.raises(ValueError, match="<= 33, the model's positions, got 34"):
+        jd.generate(guided, [[1, 2]], 0, max_new_tokens=32)
