@@ -73,6 +73,17 @@ _CONTENTS = {
         "score",
         "stream",
     ),
+    "jaxdecode.decode.beam": (
+        "GNMT",
+        "Beams",
+        "Hypothesis",
+        "LengthPenalty",
+        "Scoring",
+        "StochasticBeams",
+        "beam_sample",
+        "beam_search",
+        "stochastic_beam_search",
+    ),
     "jaxdecode.text": ("LanguageModel", "load"),
 }
 _HOME = {name: module for module, names in _CONTENTS.items() for name in names}
@@ -102,6 +113,7 @@ if TYPE_CHECKING:
     from jaxdecode.core.protocol import Model as Model
     from jaxdecode.core.status import Status as Status
     from jaxdecode.decode import *  # noqa: F403
+    from jaxdecode.decode.beam import *  # noqa: F403
     from jaxdecode.models import from_function as from_function
     from jaxdecode.models import from_linen as from_linen
     from jaxdecode.sampling import apply as apply

@@ -299,7 +299,9 @@ CASES |= {
         names_tokens=True,
     ),
     "ForcedTokens": Case(
-        jd.ForcedTokens({4: 1, 11: [7, 12, 30], 7: [*ALLOWED], 2: 5}),
+        jd.ForcedTokens(
+            {4: 1, 11: [7, 12, 30], 7: [*ALLOWED], 2: 5}, count_prompt=False
+        ),
         neutral=jd.ForcedTokens({}),
         oracle=forced,
         names_tokens=True,

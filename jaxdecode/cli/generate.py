@@ -6,6 +6,7 @@ from typing import Annotated
 from tyro.conf import Positional, subcommand
 
 from jaxdecode.cli import interrupt, output, runtime
+from jaxdecode.cli.beams import show_beams
 from jaxdecode.cli.options import Decoding
 
 
@@ -19,6 +20,12 @@ class Generate(Decoding):
     num_samples: int = 1
     """Write so many texts; several are shown when all are ready."""
 
+    beams: int = 0
+    """Search with so many beams and print the hypotheses as a table; 0 draws."""
+
+    length_penalty: float = 1.0
+    """With --beams: scores are divided by length to this power; above 0 favours long."""
+
     echo: bool = False
     """Print the prompt before the text."""
 
@@ -30,8 +37,13 @@ def run(args: Generate) -> int:
     """Go on with the prompt, once or several times."""
     if args.num_samples < 1:
         raise ValueError(f"--num-samples must be >= 1, got {args.num_samples}.")
+    if args.beams < 0:
+        raise ValueError(f"--beams must be >= 0, got {args.beams}.")
     prompt = output.read_text("prompt", args.prompt)
     seat = runtime.take_seat(args)
+    if args.beams:
+        show_beams(seat, prompt, args.beams, args.length_penalty)
+        return 0
     with interrupt.leave_at_once():
         if args.num_samples == 1:
             stream = seat.model.stream(prompt, **seat.settings)

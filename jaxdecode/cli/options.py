@@ -23,7 +23,7 @@ class ModelOptions:
     name: Annotated[str, arg(name="model", metavar="NAME|PATH")] = DEFAULT_MODEL
     """A known name (see jaxdecode models), a folder, a .gguf file, or org/name."""
 
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     """Number type of the weights; auto is float32 on CPU, bfloat16 elsewhere."""
 
 

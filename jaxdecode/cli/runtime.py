@@ -55,7 +55,8 @@ def take_seat(decoding: options.Decoding) -> Seat:
 
     options.check(decoding)
     length, dtype = decoding.length, decoding.model.dtype
-    model = text.load(decoding.model.name, dtype=None if dtype == "auto" else dtype)
+    kinds = {"auto": {"dtype": None}, "int8": {"quantize": "int8"}}
+    model = text.load(decoding.model.name, **kinds.get(dtype, {"dtype": dtype}))
     seed = length.seed
     if seed is None:
         seed = secrets.randbits(32)

@@ -165,7 +165,7 @@ def token_table(automaton: Automaton, token_bytes: Sequence[bytes]) -> np.ndarra
         count = int(np.searchsorted(-lengths[order], -column))  # longer than `column`
         entry = steps[states[:, :count] * 256 + letters[None, :count, column]]
         hit[:, :count] |= entry & np.int16(_HIT)
-        states[:, :count] = entry & np.int16STATE
+        states[:, :count] = entry & np.int16(STATE)
     table = np.zeros((bucket(size), order.size), np.int16)
     table[:size, order] = states.astype(np.int16) | hit
     return table

@@ -16,6 +16,7 @@ from jaxdecode.core.protocol import Model
 from jaxdecode.core.status import Status
 from jaxdecode.text.chat_template import ChatTemplate, Message, chat_pieces
 from jaxdecode.text.errors import ChatTemplateError, TokenizerError
+from jaxdecode.text.stopping import StoppedText, Stopping, as_stopping
 from jaxdecode.text.tokenizer import Tokenizer
 
 PROMPT_KINDS = "a str or a list of str"
@@ -90,9 +91,8 @@ class LanguageModel:
           num_samples: texts per prompt.
           eos_ids: ids that end a text; None: the model's own; () never ends early.
           stop: lists of token ids that end a text where one is complete.
-          stop_strings: a str or several, such as `["\n\n", "User:"]`, that end a text,
-            however tokens cut them; the prompt does not count. Made ready once (0.1 to
-            0.5 s for a large vocabulary), then kept.
+          stop_strings: a str or several, such as `["\n\n", "User:"]`, that end a text
+            however tokens cut them. The prompt does not count.
           keep_stop: whether the stop stays at the end of the text.
           parse_special: whether control tokens written in a prompt are control tokens.
 
@@ -109,6 +109,7 @@ class LanguageModel:
         """
         single = isinstance(prompt, str)
         prompts = self._prompts("generate", prompt, parse_special)
+        ends, stopping = self._ends("generate", eos_ids, stop, stop_strings, keep_stop)
         out = decoding.generate(
             self.model,
             prompts,
@@ -116,9 +117,9 @@ class LanguageModel:
             sampler=sampler,
             max_new_tokens=max_new_tokens,
             num_samples=num_samples,
-            **self._ends(eos_ids),
+            **ends,
         )
-        texts = self._texts("generate", out, continues=True)
+        texts = self._texts("generate", out, stopping, continues=True)
         if num_samples > 1:
             texts = [
                 texts[i : i + num_samples] for i in range(0, len(texts), num_samples)
@@ -164,14 +165,16 @@ class LanguageModel:
         if not isinstance(prompt, str):
             raise _wrong_kind("stream", "prompt", "a str", prompt)
         prompts = self._prompts("stream", prompt, parse_special)
+        ends, stopping = self._ends("stream", eos_ids, stop, stop_strings, keep_stop)
         return self._pieces(
             "stream",
             prompts,
             key,
+            stopping,
             continues=True,
             sampler=sampler,
             max_new_tokens=max_new_tokens,
-            **self._ends(eos_ids),
+            **ends,
         )
 
     def chat(
@@ -209,15 +212,16 @@ class LanguageModel:
           ValueError: as `generate`, and for no messages or an odd role.
           ChatTemplateError: if the model has no chat template, or it fails.
         """
+        ends, stopping = self._ends("chat", eos_ids, stop, stop_strings, keep_stop)
         out = decoding.generate(
             self.model,
             [self._conversation("chat", messages)],
             key,
             sampler=sampler,
             max_new_tokens=max_new_tokens,
-            **self._ends(eos_ids),
+            **ends,
         )
-        return self._texts("chat", out, continues=False)[0]
+        return self._texts("chat", out, stopping, continues=False)[0]
 
     def stream_chat(
         self,
@@ -246,14 +250,18 @@ class LanguageModel:
         Returns:
           An iterator over pieces of text. Arguments are checked at the call.
         """
+        ends, stopping = self._ends(
+            "stream_chat", eos_ids, stop, stop_strings, keep_stop
+        )
         return self._pieces(
             "stream_chat",
             [self._conversation("stream_chat", messages)],
             key,
+            stopping,
             continues=False,
             sampler=sampler,
             max_new_tokens=max_new_tokens,
-            **self._ends(eos_ids),
+            **ends,
         )
 
     def __repr__(self) -> str:
@@ -263,9 +271,22 @@ class LanguageModel:
         parts += ["no chat template"] * (self.chat_template is None)
         return f"LanguageModel({', '.join([repr(self.name), *parts])})"
 
-    def _ends(self, eos_ids: Any) -> dict[str, Any]:
-        own = self.eos_ids if eos_ids is None else eos_ids
-        return {"eos_ids": own, "pad_id": self.pad_id}
+    def _ends(self, method: str, eos_ids: Any, stop, stop_strings, keep_stop):
+        """Return what ends a row for the loop, and for the text."""
+        stopping = as_stopping(
+            f"LanguageModel.{method}",
+            self._tokenizer(method),
+            self.model.vocab_size,
+            stop=stop,
+            stop_strings=stop_strings,
+            keep_stop=keep_stop,
+        )
+        ends = {
+            "eos_ids": self.eos_ids if eos_ids is None else eos_ids,
+            "pad_id": self.pad_id,
+            "stop": stopping.stops,
+        }
+        return ends, stopping
 
     def _tokenizer(self, method: str) -> Tokenizer:
         if self.tokenizer is None:
@@ -313,25 +334,44 @@ class LanguageModel:
             )
         return ids
 
-    def _texts(self, method: str, out: decoding.Generation, *, continues: bool):
+    def _texts(
+        self,
+        method: str,
+        out: decoding.Generation,
+        stopping: Stopping,
+        *,
+        continues: bool,
+    ):
         tokens, lengths = np.asarray(out.tokens), np.asarray(out.lengths)
         _warn_invalid(method, out.status)
         tokenizer = self._tokenizer(method)
-        return [
-            tokenizer.decode(row[:length], continues=continues)
-            for row, length in zip(tokens, lengths, strict=True)
-        ]
+        rows = [row[:length] for row, length in zip(tokens, lengths, strict=True)]
+        if stopping.stops is None:
+            return [tokenizer.decode(row, continues=continues) for row in rows]
+        texts = []
+        for row, status in zip(rows, np.asarray(out.status), strict=True):
+            text = StoppedText(stopping, continues=continues)
+            shown = text.push(row, stopped=status == Status.STOP)
+            texts.append(shown + text.finish())
+        return texts
 
     def _pieces(
-        self, method: str, prompts: list[list[int]], key: Any, *, continues, **options
+        self,
+        method: str,
+        prompts: list[list[int]],
+        key: Any,
+        stopping: Stopping,
+        *,
+        continues: bool,
+        **options: Any,
     ) -> Iterator[str]:
         drawn = decoding.stream(self.model, prompts, key, **options)
-        text = self._tokenizer(method).stream(continues=continues)
+        text = StoppedText(stopping, continues=continues)
 
         def pieces() -> Iterator[str]:
             for new in drawn:
                 ids = new.tokens[0, : new.lengths[0]]
-                piece = "".join(text.push(i) for i in ids)
+                piece = text.push(ids, stopped=new.status[0] == Status.STOP)
                 if piece:
                     yield piece
                 _warn_invalid(method, new.status)

@@ -7,7 +7,6 @@ character.
 """
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,6 @@ import numpy as np
 from jaxdecode.core import check
 from jaxdecode.decode import Stops
 from jaxdecode.decode.stops import STATE, Automaton, checked_sequences, token_table
-from jaxdecode.text.detokenizer import Detokenizer
 from jaxdecode.text.tokenizer import Tokenizer, check_text
 
 
@@ -29,14 +27,14 @@ class Stopping:
       stops: what the loop looks for, or None.
       sequences: stop sequences of tokens.
       strings: the stop strings, made ready; None where there are none.
-      token_bytes: what each token stands for, control tokens for nothing.
+      tokenizer: knows what each token stands for.
       keep: whether the stop stays in the text.
     """
 
     stops: Stops | None
     sequences: tuple[tuple[int, ...], ...]
     strings: "_Strings | None"
-    token_bytes: Sequence[bytes]
+    tokenizer: Tokenizer
     keep: bool
 
 
@@ -51,18 +49,19 @@ class StoppedText:
     """Turns tokens into text as they come, up to the stop.
 
     Args:
-      text: reads bytes as text.
       stopping: what ends it.
+      continues: as in `Tokenizer.stream`.
     """
 
-    def __init__(self, text: Detokenizer, stopping: Stopping):
-        self._text, self._of = text, stopping
+    def __init__(self, stopping: Stopping, *, continues: bool):
+        self._of = stopping
+        self._text = stopping.tokenizer.stream(continues=continues)
         self._state = 0  # of the automaton of strings
         self._held = b""
         self._recent: list[tuple[int, int]] = []  # tokens, and how many bytes each has
         self._longest = max(map(len, stopping.sequences), default=0)
 
-    def push(self, tokens: Sequence[int], *, stopped: bool) -> str:
+    def push(self, tokens: Any, *, stopped: Any) -> str:
         """Take tokens, the last of which completes a stop if `stopped`; return text."""
         last = len(tokens) - 1 if stopped else len(tokens)
         shown = b"".join([self._next(int(token)) for token in tokens[:last]])
@@ -96,8 +95,7 @@ class StoppedText:
         return self._show(0)
 
     def _take(self, token: int) -> None:
-        known = self._of.token_bytes
-        data = known[token] if token < len(known) else b""
+        data = self._of.tokenizer.bytes_of(token)
         self._held += data
         self._recent = [*self._recent, (token, len(data))][-max(self._longest, 1) :]
         if self._of.strings is not None:
@@ -132,8 +130,8 @@ def as_stopping(
     stop: Any,
     stop_strings: Any,
     keep_stop: Any,
-) -> Stopping | None:
-    """Return what ends a text besides an eos id; None if nothing does.
+) -> Stopping:
+    """Return what ends a text besides an eos id.
 
     Raises:
       TypeError: for arguments of the wrong kind.
@@ -142,24 +140,24 @@ def as_stopping(
     keep = check.flag(who, "keep_stop", keep_stop)
     if np.ndim(keep):
         raise TypeError(f"{who}: `keep_stop` must be True or False, got {keep_stop!r}.")
-    if stop is None and stop_strings is None:
-        return None
     sequences = checked_sequences(who, "stop", () if stop is None else stop)
     texts = _texts(who, stop_strings)
-    pieces = tokenizer.token_bytes
     strings = _prepared(tokenizer, texts, vocab_size) if texts else None
-    plain = Stops.of(sequences)
+    table = strings and strings.on_device
+    nothing = stop is None and stop_strings is None
     return Stopping(
-        stops=Stops(plain.sequences, strings and strings.on_device),
+        stops=None if nothing else Stops(Stops.of(sequences).sequences, table),
         sequences=tuple(map(tuple, sequences)),
         strings=strings,
-        token_bytes=pieces,
+        tokenizer=tokenizer,
         keep=bool(keep),
     )
 
 
 @functools.lru_cache(maxsize=8)
-def _prepared(tokenizer: Tokenizer, texts: tuple[str, ...], vocab_size: int) -> _Strings:
+def _prepared(
+    tokenizer: Tokenizer, texts: tuple[str, ...], vocab_size: int
+) -> _Strings:
     """Return the automaton and the table of some strings, kept for the next call."""
     automaton = Automaton.of([text.encode() for text in texts])
     pieces = list(tokenizer.token_bytes[:vocab_size])
@@ -178,5 +176,7 @@ def _texts(who: str, stop_strings: Any) -> tuple[str, ...]:
     for text in listed:
         check_text(who, "stop_strings", text)
         if not text:
-            raise ValueError(f"{who}: `stop_strings` must not hold an empty text, got ''.")
+            raise ValueError(
+                f"{who}: `stop_strings` must not hold an empty text, got ''."
+            )
     return tuple(listed)

@@ -181,16 +181,18 @@ class Tokenizer:
         """Return how the vocabulary spells a token, for inspection."""
         return self._pieces.tokens.get(token, "")
 
-    @functools.cached_property
-    def token_bytes(self) -> tuple[bytes, ...]:
-        """The bytes each token adds to a text, by id; none for control tokens.
+    def bytes_of(self, token: int) -> bytes:
+        """Return the bytes a token adds to a text; none for control tokens.
 
         The first word's space of a SentencePiece vocabulary, which `decode` leaves out
         at the start of a text, is among them.
         """
-        special, pieces = self.special_ids, self._pieces
-        ids = range(self.vocab_size)
-        return tuple(b"" if i in special else pieces[i] for i in ids)
+        return b"" if token in self.special_ids else self._pieces[token]
+
+    @functools.cached_property
+    def token_bytes(self) -> tuple[bytes, ...]:
+        """The bytes each token adds to a text, by id: what `Stops.of` asks for."""
+        return tuple(self.bytes_of(token) for token in range(self.vocab_size))
 
     @property
     def special_tokens(self) -> dict[str, int]:

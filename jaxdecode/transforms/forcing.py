@@ -43,25 +43,26 @@ class AllowTokens(Edit):
 
 @pytree
 class ForcedTokens(Edit):
-    """Fix which token comes at chosen places of the generated text.
+    """Fix which token comes at chosen positions.
 
-    Place 0 is the first generated token, whatever the prompt's length. Where a place is
-    named, all other tokens are banned and the logit of the named one is 0, so that
-    several are equally likely; a row in which another link banned them is invalid.
+    A position is the index of a token in the sequence, prompt included, as everywhere
+    here and in Hugging Face; with `count_prompt=False` it is counted from the first
+    generated token. Where a position is named, all other tokens are banned and the
+    logit of the named one is 0, so that several are equally likely; a row in which
+    another link banned them is invalid.
 
     Args:
-      ids: {place: token id}, or {place: token ids} to choose among several; places >= 0;
-        an empty dict is neutral. Shared by all rows.
-      count_prompt: whether places are counted from the start of the prompt: then the
-        place of a token is its position in the sequence, as in Hugging Face.
+      ids: {position: token id}, or {position: token ids} to choose among several;
+        positions >= 0; an empty dict is neutral. Shared by all rows.
+      count_prompt: whether positions are counted from the start of the prompt.
 
     Raises:
       TypeError: if `ids` is not a dict of integers.
-      ValueError: if a place is negative, or an id negative or beyond the vocabulary.
+      ValueError: if a position is negative, or an id negative or beyond the vocabulary.
     """
 
     ids: Any = shared(default=None)
-    count_prompt: Scalar = False
+    count_prompt: Scalar = True
     places: Any = shared(default=None)
 
     def __post_init__(self):

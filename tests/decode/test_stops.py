@@ -19,7 +19,7 @@ PIECES += [bytes([97 + i]) for i in range(tiny.VOCAB - len(PIECES))]
 
 def script(*ids):
     """Return a sampler under which every row says these ids."""
-    return jd.ForcedTokens(dict(enumerate(ids)))
+    return jd.ForcedTokens(dict(enumerate(ids)), count_prompt=False)
 
 
 def say(ids, stop, least=0, prompts=((1,),), **options):

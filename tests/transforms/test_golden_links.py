@@ -60,7 +60,7 @@ HF_LINKS = {
         start, factor, eos_ids(eos)
     ),
     "suppress_at_begin": lambda ids, **_: jd.SuppressAtBegin(ids),
-    "forced_bos": lambda bos: jd.ForcedTokens({1: bos}, count_prompt=True),
+    "forced_bos": lambda bos: jd.ForcedTokens({1: bos}),
     "forced_eos": lambda max_length, eos: jd.ForcedTokens(
         {max_length - 1: eos_ids(eos)}, count_prompt=True
     ),

@@ -109,7 +109,7 @@ def test_a_banned_sequence_is_never_drawn_in_a_text():
 
 
 def test_forced_tokens_come_at_their_places_whatever_the_prompt():
-    sampler = jd.ForcedTokens({0: 30, 3: [11, 12], 5: 9})
+    sampler = jd.ForcedTokens({0: 30, 3: [11, 12], 5: 9}, count_prompt=False)
     out = jd.generate(MODEL, [[1], [1, 2, 3]], 2, sampler=sampler, max_new_tokens=7)
     for row in out.tokens.tolist():
         assert (row[0], row[5]) == (30, 9)
@@ -117,7 +117,7 @@ def test_forced_tokens_come_at_their_places_whatever_the_prompt():
 
 
 def test_forced_tokens_may_count_the_prompt():
-    sampler = jd.ForcedTokens({3: 30}, count_prompt=True)
+    sampler = jd.ForcedTokens({3: 30})
     out = jd.generate(MODEL, [[1], [1, 2, 3]], 2, sampler=sampler, max_new_tokens=7)
     assert (out.tokens[0, 2], out.tokens[1, 0]) == (30, 30)
 

@@ -136,7 +136,9 @@ def test_a_model_from_a_folder_does_not_change_with_its_file(tmp_path):
 
 
 def test_another_dtype_is_refused_by_name():
-    with pytest.raises(ValueError, match="`dtype` must be one of .float32., .bfloat16., .int8."):
+    with pytest.raises(
+        ValueError, match="`dtype` must be one of .float32., .bfloat16., .int8."
+    ):
         load_model(GOLDEN / "tiny_llama", "float16")
 
 

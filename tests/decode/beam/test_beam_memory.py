@@ -54,7 +54,6 @@ def both(model, **options):
     ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_shared_prompts_give_the_hypotheses_of_whole_caches(kind):
     shared, whole = both(model_of(CONFIGS[kind]))

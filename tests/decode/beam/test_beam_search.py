@@ -13,7 +13,6 @@ from tests.decode.beam.decay import agree, decay, hypotheses, logprobs_of
 from tests.reference.beam import beam_search as plain_search
 from tests.reference.beam import every_text, power
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 V = 11
 PROMPTS = [[3, 1, 4], [7], [1, 5, 9, 2, 6]]
 MODEL = decay(V)

@@ -7,7 +7,6 @@ from jaxdecode.decode.beam import beam_search
 from tests.decode.beam.decay import agree, decay, hypotheses, logprobs_of
 from tests.reference.beam import constrained_beam_search
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 V = 11
 PROMPTS = [[3, 1, 4], [7], [1, 5, 9, 2, 6]]
 MODEL = decay(V)

@@ -1,13 +1,11 @@
 """Groups of beams that avoid each other's tokens, against plain loops."""
 
 import numpy as np
-import pytest
 
 from jaxdecode.decode.beam import beam_search
 from tests.decode.beam.decay import agree, decay, hypotheses, logprobs_of
 from tests.reference.beam import diverse_beam_search, power
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 V = 11
 PROMPTS = [[3, 1, 4], [7], [1, 5, 9, 2, 6]]
 MODEL = decay(V)

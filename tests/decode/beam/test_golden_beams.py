@@ -19,9 +19,6 @@ from tests.decode.generate_cases import (
 BEAMS = cases("beam", "beam_eos", "beam_processors", "beam_single")
 
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
-
 @pytest.mark.parametrize("item", BEAMS, ids=name)
 def test_hypotheses_are_those_of_hugging_face(item):
     family, case = item

@@ -13,7 +13,6 @@ from jaxdecode.decode.beam import beam_sample, stochastic_beam_search
 from tests.decode.beam.decay import agree, decay, hypotheses, logprobs_of
 from tests.reference.beam import every_text
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 V, EOS = 4, 0
 MODEL = decay(V, seed=5, memory=0.5, scale=1.0)
 PROMPT = [1, 2]
