@@ -61,6 +61,7 @@ _CONTENTS = {
         "detect_watermark",
         "joint",
     ),
+    "jaxdecode.transforms.saving": ("from_dict", "to_dict"),
     "jaxdecode.sampling": ("apply", "sample"),
     "jaxdecode.models": ("from_function", "from_linen"),
     "jaxdecode.decode": (
@@ -68,6 +69,7 @@ _CONTENTS = {
         "Score",
         "Stops",
         "contrastive",
+        "dola",
         "generate",
         "guided",
         "score",
@@ -87,7 +89,10 @@ _CONTENTS = {
     "jaxdecode.text": ("LanguageModel", "load"),
 }
 _HOME = {name: module for module, names in _CONTENTS.items() for name in names}
-_MODULES = ("testing",)
+_MODULES = {
+    "presets": "jaxdecode.transforms.presets",
+    "testing": "jaxdecode.testing",
+}
 
 __all__ = ["__version__", *_HOME]
 
@@ -98,7 +103,7 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if name in _MODULES:
-        return importlib.import_module(f"jaxdecode.{name}")
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'jaxdecode' has no attribute {name!r}")
 
 
@@ -121,3 +126,6 @@ if TYPE_CHECKING:
     from jaxdecode.text import LanguageModel as LanguageModel
     from jaxdecode.text import load as load
     from jaxdecode.transforms import *  # noqa: F403
+    from jaxdecode.transforms import presets as presets
+    from jaxdecode.transforms.saving import from_dict as from_dict
+    from jaxdecode.transforms.saving import to_dict as to_dict

@@ -30,10 +30,16 @@ class Tally:
         self.rows: list[list[int]] = []
         self.times: list[float] = []
 
-    def stream(self, **options: Any) -> "_Stream":
-        """Return a detokenizer whose tokens are counted as one text."""
+    def stream(self, **options: Any) -> Any:
+        """Return a detokenizer; the tokens asked for from now on are one text."""
         self.rows.append([])
-        return _Stream(self._tokenizer.stream(**options), self)
+        return self._tokenizer.stream(**options)
+
+    def bytes_of(self, token: int) -> bytes:
+        """Return what a drawn token stands for, and count it."""
+        self.rows[-1].append(token)
+        self.times.append(since_start())
+        return self._tokenizer.bytes_of(token)
 
     def decode(self, ids: Any, **options: Any) -> str:
         """Return the text of tokens and count them as one text."""
@@ -56,21 +62,6 @@ class Tally:
         else:
             parts.insert(0, f"all tokens after {first:.2f} s")
         return "; ".join(parts)
-
-
-class _Stream:
-    """A detokenizer that tells a tally of every token."""
-
-    def __init__(self, detokenizer: Any, tally: Tally):
-        self._detokenizer, self._tally = detokenizer, tally
-
-    def push(self, token: int) -> str:
-        self._tally.rows[-1].append(int(token))
-        self._tally.times.append(since_start())
-        return self._detokenizer.push(token)
-
-    def finish(self) -> str:
-        return self._detokenizer.finish()
 
 
 def _end(row: list[int], eos_ids: Sequence[int], budget: int) -> str:

@@ -1,5 +1,6 @@
 """Floor 4: the compiled loop; knows the model protocol and chains, no concrete model."""
 
+from jaxdecode.decode.dola import LayerContrast, dola
 from jaxdecode.decode.generate import Generation, generate
 from jaxdecode.decode.guidance import Contrastive, Guided, contrastive, guided
 from jaxdecode.decode.score import Score, score
@@ -10,9 +11,11 @@ __all__ = [
     "Contrastive",
     "Generation",
     "Guided",
+    "LayerContrast",
     "Score",
     "Stops",
     "contrastive",
+    "dola",
     "generate",
     "guided",
     "score",

@@ -58,12 +58,11 @@ class Guided:
           ValueError: if there is neither one negative prompt nor one per row.
         """
         count, width = self.tokens.shape
-        for name, size in (("negative_prompts", count), ("scale", np.size(self.scale))):
-            if size not in (1, rows):
-                raise ValueError(
-                    f"guided: `{name}` must be one or as many as prompts ({rows}), "
-                    f"got {size}."
-                )
+        if count not in (1, rows):
+            raise ValueError(
+                "guided: `negative_prompts` must be one or as many as prompts "
+                f"({rows}), got {count}."
+            )
         lengths = jnp.asarray(self.lengths)
         columns = min(length + width, self.model.max_length)
         positions = jnp.arange(width, dtype=jnp.int32)[None, :]
@@ -76,7 +75,7 @@ class Guided:
         away = {"cache": cache, "last": last, "lengths": lengths}
         if count != rows:
             away = jax.tree.map(lambda leaf: jnp.repeat(leaf, rows, axis=0), away)
-        scale = jnp.broadcast_to(jnp.asarray(self.scale), (rows,))
+        scale = per_row("guided", "scale", self.scale, rows)
         begin = jnp.zeros((rows,), jnp.int32)  # 0: the prompt was not read yet
         towards = self.model.init_cache(rows, length)
         return {"towards": towards, "away": away, "scale": scale, "begin": begin}
@@ -169,15 +168,10 @@ class Contrastive:
         Raises:
           ValueError: if a parameter has neither one value nor one per row.
         """
-        knobs = {}
-        for name in ("alpha", "beta", "temperature"):
-            value = jnp.asarray(getattr(self, name))
-            if value.size not in (1, rows):
-                raise ValueError(
-                    f"contrastive: `{name}` must be a number or one per prompt ({rows}), "
-                    f"got {value.size}."
-                )
-            knobs[name] = jnp.broadcast_to(value, (rows,))
+        knobs = {
+            name: per_row("contrastive", name, getattr(self, name), rows)
+            for name in ("alpha", "beta", "temperature")
+        }
         return knobs | {
             "expert": self.expert.init_cache(rows, length),
             "amateur": self.amateur.init_cache(rows, length),
@@ -304,6 +298,16 @@ def contrastive(
         beta=check.real(who, "beta", beta, low=0.0),
         temperature=check.real(who, "temperature", temperature, low=0.0, low_open=True),
     )
+
+
+def per_row(who: str, name: str, value: Any, rows: int) -> jax.Array:
+    """Return a parameter as one value per row [B], to be kept in a cache."""
+    if np.ndim(value) and np.shape(value) != (rows,):
+        raise ValueError(
+            f"{who}: `{name}` must be a number or one per prompt ({rows}), "
+            f"got {np.shape(value)[0]}."
+        )
+    return jnp.broadcast_to(jnp.asarray(value), (rows,))
 
 
 def _guide(towards, away, scale, *, raw: bool) -> jax.Array:

@@ -90,6 +90,11 @@ class Frozen:
         return hasattr(self.definition.graphdef.nodes[0].type, "share_prompts")
 
     @property
+    def exposes_layers(self) -> bool:
+        """Whether the module says what its earlier layers would say."""
+        return hasattr(self.definition.graphdef.nodes[0].type, "layer_logits")
+
+    @property
     def params(self) -> dict[str, jax.Array]:
         """The arrays under their dotted names."""
         return dict(zip(self.definition.names, self.leaves, strict=True))
@@ -120,6 +125,19 @@ class Frozen:
     ) -> tuple[jax.Array, Any]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
         return self.thaw()(tokens, positions, cache, at=at)  # type: ignore[operator]
+
+    def layer_logits(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: Any,
+        *,
+        layers: tuple[int, ...],
+        at: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array, Any]:
+        """Return the module's logits, those behind earlier layers, and the cache."""
+        read = self.thaw().layer_logits  # type: ignore[attr-defined]
+        return read(tokens, positions, cache, layers=layers, at=at)
 
     def __repr__(self) -> str:
         kind = self.definition.graphdef.nodes[0].type.__name__

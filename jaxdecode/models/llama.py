@@ -7,6 +7,7 @@ Reference: Touvron et al., LLaMA, 2023, arXiv 2302.13971.
 """
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxdecode.cache import KVCache, SharedCache
@@ -72,9 +73,51 @@ class Llama(nnx.Module):
         x = self.embedding(tokens)
         for block in self.layers:
             x, cache = block(x, where, cache)
+        return self._logits(x, at), cache
+
+    def layer_logits(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: KVCache,
+        *,
+        layers: tuple[int, ...],
+        at: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array, KVCache]:
+        """Read tokens, and hear what the head would say behind earlier blocks.
+
+        Args:
+          tokens: as in a call.
+          positions: as in a call.
+          cache: as in a call.
+          layers: behind how many blocks to listen, each from 0 (the embedding) to one
+            less than there are. Static.
+          at: as in a call.
+
+        Returns:
+          The logits and the cache of a call, and in between the earlier logits, float32
+          [len(layers), ...], each through the last norm.
+
+        Raises:
+          ValueError: for a layer that the model lacks.
+        """
+        for layer in layers:
+            if not 0 <= layer < len(self.layers):
+                raise ValueError(
+                    f"layer_logits: `layers` must be in [0, {len(self.layers) - 1}], "
+                    f"got {layer}."
+                )
+        where = place(positions, cache, self.config)
+        behind = [self.embedding(tokens)]
+        for block in self.layers:
+            x, cache = block(behind[-1], where, cache)
+            behind.append(x)
+        early = jnp.stack([self._logits(behind[layer], at) for layer in layers])
+        return self._logits(behind[-1], at), early, cache
+
+    def _logits(self, x: jax.Array, at: jax.Array | None) -> jax.Array:
         x = self.norm(x if at is None else take_column(x, at))
-        logits = self.embedding.attend(x) if self.head is None else self.head(x)
-        return logits, cache
+        return self.embedding.attend(x) if self.head is None else self.head(x)
 
 
 class LlamaBlock(nnx.Module):

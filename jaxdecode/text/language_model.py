@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from jaxdecode import decode as decoding
-from jaxdecode.core import check
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.status import Status
-from jaxdecode.text.chat_template import ChatTemplate, Message, chat_pieces
-from jaxdecode.text.errors import ChatTemplateError, TokenizerError
+from jaxdecode.text.beams import TextHypothesis, search_texts
+from jaxdecode.text.chat_template import ChatTemplate, Message
+from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.prompting import encode_conversation, encode_prompts, wrong_kind
 from jaxdecode.text.stopping import StoppedText, Stopping, as_stopping
 from jaxdecode.text.tokenizer import Tokenizer
-
-PROMPT_KINDS = "a str or a list of str"
 
 
 class LanguageModel:
@@ -163,7 +162,7 @@ class LanguageModel:
           ValueError: as `generate`.
         """
         if not isinstance(prompt, str):
-            raise _wrong_kind("stream", "prompt", "a str", prompt)
+            raise wrong_kind("LanguageModel.stream", "prompt", "a str", prompt)
         prompts = self._prompts("stream", prompt, parse_special)
         ends, stopping = self._ends("stream", eos_ids, stop, stop_strings, keep_stop)
         return self._pieces(
@@ -264,6 +263,39 @@ class LanguageModel:
             **ends,
         )
 
+    def beam_search(
+        self,
+        prompt: str,
+        *,
+        eos_ids: Any = None,
+        parse_special: bool = False,
+        **options,
+    ) -> list[TextHypothesis]:
+        """Search for the continuations of a text with the best scores.
+
+        Args:
+          prompt: a text.
+          eos_ids: as in `generate`.
+          parse_special: as in `generate`.
+          **options: as in `jaxdecode.beam_search`: num_beams, max_new_tokens,
+            length_penalty, num_return and the rest.
+
+        Returns:
+          `TextHypothesis` values with text, score, status and tokens, best first.
+
+        Raises:
+          TypeError: as `generate`, and for a list of prompts.
+          ValueError: as `generate` and `jaxdecode.beam_search`.
+        """
+        if not isinstance(prompt, str):
+            raise wrong_kind("LanguageModel.beam_search", "prompt", "a str", prompt)
+        prompts = self._prompts("beam_search", prompt, parse_special)
+        options["eos_ids"] = self.eos_ids if eos_ids is None else eos_ids
+        options["pad_id"] = self.pad_id
+        return search_texts(
+            self.model, self._tokenizer("beam_search"), prompts, **options
+        )[0]
+
     def __repr__(self) -> str:
         parts = [f"vocab_size={self.model.vocab_size}"]
         parts.append(f"max_length={self.model.max_length}")
@@ -298,41 +330,15 @@ class LanguageModel:
 
     def _prompts(self, method: str, prompt: Any, parse_special: bool):
         tokenizer = self._tokenizer(method)
-        texts = [prompt] if isinstance(prompt, str) else prompt
-        if not isinstance(texts, (list, tuple)):
-            raise _wrong_kind(method, "prompt", PROMPT_KINDS, prompt)
-        if not texts:
-            raise ValueError(
-                f"LanguageModel.{method}: `prompt` must hold at least one text, got none."
-            )
-        prompts = []
-        for i, text in enumerate(texts):
-            name = "prompt" if isinstance(prompt, str) else f"prompt[{i}]"
-            if not isinstance(text, str):
-                raise _wrong_kind(method, name, "a str", text)
-            prompts.append(tokenizer.encode(text, parse_special=parse_special))
-            if not prompts[-1]:
-                raise ValueError(
-                    f"LanguageModel.{method}: `{name}` must have at least one token, "
-                    f"got {text!r}."
-                )
-        return prompts
+        return encode_prompts(
+            f"LanguageModel.{method}", tokenizer, prompt, parse_special
+        )
 
     def _conversation(self, method: str, messages: Sequence[Message]) -> list[int]:
         tokenizer = self._tokenizer(method)
-        if self.chat_template is None:
-            raise ChatTemplateError(
-                f"LanguageModel.{method}: the model must come with a chat template, got "
-                "none; write the conversation as a prompt for `generate`."
-            )
-        pieces = chat_pieces(self.chat_template, messages, tokenizer)
-        ids = tokenizer.encode_pieces(pieces, add_special=False)
-        if not ids:
-            raise ChatTemplateError(
-                f"LanguageModel.{method}: the chat template must make at least one "
-                "token of the messages, got none."
-            )
-        return ids
+        return encode_conversation(
+            f"LanguageModel.{method}", tokenizer, self.chat_template, messages
+        )
 
     def _texts(
         self,
@@ -380,13 +386,6 @@ class LanguageModel:
                 yield rest
 
         return pieces()
-
-
-def _wrong_kind(method: str, name: str, kind: str, value: Any) -> TypeError:
-    return TypeError(
-        f"LanguageModel.{method}: `{name}` must be {kind}, got {check.short(value)} "
-        f"({type(value).__name__})."
-    )
 
 
 def _warn_invalid(method: str, status: Any) -> None:

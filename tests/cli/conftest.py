@@ -7,24 +7,17 @@ from jaxdecode.cli import runtime
 from jaxdecode.cli.main import main
 
 
-class Detokenizer:
-    """Token i is the word wi, and id 2 ends a text."""
-
-    def push(self, token):
-        return "" if token == 2 else f"w{token} "
-
-    def finish(self):
-        return ""
-
-
 class Tokenizer:
-    """As much of a tokenizer as is asked for."""
+    """As much of a tokenizer as is asked for: token i is the word wi, id 2 the end."""
 
     def stream(self, **options):
-        return Detokenizer()
+        return self
+
+    def bytes_of(self, token):
+        return b"" if token == 2 else f"w{token} ".encode()
 
     def decode(self, ids, **options):
-        return "".join(map(Detokenizer().push, ids))
+        return b"".join(map(Tokenizer().bytes_of, ids)).decode()
 
 
 class Model:
@@ -37,8 +30,8 @@ class Model:
 
     def stream(self, prompt, **settings):
         self.calls.append((prompt, settings))
-        text = self.tokenizer.stream()
-        return (text.push(token) for token in self.words)
+        self.tokenizer.stream()
+        return (self.tokenizer.bytes_of(token).decode() for token in self.words)
 
     def stream_chat(self, messages, **settings):
         return self.stream([dict(message) for message in messages], **settings)

@@ -129,9 +129,10 @@ def test_stats_of_a_turn_leave_out_what_came_before(model, talk, monkeypatch):
     stopped = iter([True])
 
     def stream_chat(messages, **settings):
-        text = seated().tokenizer.stream()
+        tokenizer = seated().tokenizer
+        tokenizer.stream()
         for token in model.words:
-            yield text.push(token)
+            yield tokenizer.bytes_of(token).decode()
             if next(stopped, False):
                 raise KeyboardInterrupt
 

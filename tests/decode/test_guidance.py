@@ -1,5 +1,7 @@
 """Models made of two readings say what two plain readings say, whatever decodes them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,10 @@ from rows import golden
 
 import jaxdecode as jd
 from jaxdecode.decode.guidance import _contrast, _guide
+from jaxdecode.models import ModelConfig, build, random_params
 from jaxdecode.testing import count_compiles
 from tests import tiny
+from tests.reference.llama import llama_logits
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
@@ -156,6 +160,43 @@ def test_contrastive_text_is_that_of_the_difference():
         assert tokens == continued(of, PROMPTS[row], row_key(7, row, sample))
 
 
+def plain_dola(config, params, prompt, layers, alpha):
+    """The contrast of a llama with itself cut short behind a layer."""
+
+    def logits(tokens, depth):
+        short = dataclasses.asdict(config) | {"num_layers": depth}
+        return llama_logits(short, params, tokens)[-1]
+
+    def divergence(p, q):
+        middle = (p + q) / 2
+        return sum((x * np.log(x / middle)).sum() for x in (p, q)) / 2
+
+    def of(tokens):
+        last = log_softmax(logits(prompt + tokens, config.num_layers))
+        early = [log_softmax(logits(prompt + tokens, layer)) for layer in layers]
+        far = max(early, key=lambda q: divergence(np.exp(last), np.exp(q)))
+        plausible = np.exp(last) >= alpha * np.exp(last).max()
+        return np.where(plausible, last - far, -np.inf)
+
+    return of
+
+
+def test_layers_are_contrasted_with_the_farthest_earlier_one():
+    config = ModelConfig(
+        family="llama", vocab_size=tiny.VOCAB, width=16, num_layers=3, num_heads=2,
+        num_kv_heads=1, head_dim=8, mlp_width=24, max_length=tiny.COLUMNS,
+    )  # fmt: skip
+    params = dict(random_params(config, 0))
+    layers, alpha = (0, 1, 2), [0.1, 0.3, 0.02]
+    model = jd.dola(build(config, params), layers, alpha=alpha)
+    out = jd.generate(model, PROMPTS, 7, max_new_tokens=STEPS)
+    for row, prompt in enumerate(PROMPTS):
+        of = plain_dola(config, params, prompt, layers, alpha[row])
+        assert out.tokens[row].tolist() == continued(of, prompt, row_key(7, row))
+    again = jd.score(model, PROMPTS, (out.tokens, out.lengths))
+    np.testing.assert_allclose(again.model_logprobs, out.model_logprobs, atol=1e-4)
+
+
 HF, HF_ARRAYS = golden("hf_processors")
 CFG = [c for c in HF["cases"] if c["processor"] == "cfg_unbatched"]
 
@@ -225,6 +266,10 @@ BAD = [
     ),
     (lambda: jd.guided(MODEL, 1.0, [[37]]), ValueError, "negative_prompts.*got 37"),
     (lambda: jd.guided(MODEL, 1.0, [[1]], form="log"), ValueError, "guided: `form`"),
+    (lambda: jd.dola(MODEL, [1]), TypeError, "layer_logits"),
+    (lambda: jd.dola(tiny.llama(), []), ValueError, "`layers` must hold at least one"),
+    (lambda: jd.dola(tiny.llama(), ["a"]), TypeError, "`layers`"),
+    (lambda: jd.dola(tiny.llama(), [1], alpha=2), ValueError, "`alpha`.*got 2"),
     (lambda: jd.contrastive(MODEL, 3), TypeError, "`model`"),
     (lambda: jd.contrastive(MODEL, MODEL, alpha=1.5), ValueError, "`alpha`.*got 1.5"),
     (lambda: jd.contrastive(MODEL, MODEL, beta=-1), ValueError, "`beta`.*got -1"),
@@ -249,6 +294,8 @@ def test_a_bad_argument_is_refused(build, kind, message):
         (jd.guided(MODEL, 2.0, [[1], [2]]), r"negative_prompts.*\(3\), got 2"),
         (jd.guided(MODEL, [2.0, 3.0], [[1]]), r"scale.*\(3\), got 2"),
         (jd.contrastive(MODEL, MODEL, alpha=[0.1, 0.2]), r"alpha.*\(3\), got 2"),
+        (jd.dola(tiny.llama(), [1], alpha=[0.1, 0.2]), r"alpha.*\(3\), got 2"),
+        (jd.dola(tiny.llama(), [2]), r"layers.*\[0, 1\], got 2"),
     ],
 )
 def test_parameters_that_do_not_fit_the_prompts_are_refused(model, message):

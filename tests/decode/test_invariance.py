@@ -9,8 +9,6 @@ import jaxdecode as jd
 from jaxdecode.core import keys as core_keys
 from tests import tiny
 
-pytestmark = pytest.mark.optimized
-
 SAMPLER = jd.joint(top_k=11, top_p=0.95, temperature=1.4, frequency_penalty=0.3)
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [10, 11], [12] * 13]
 KEYS = jax.random.split(jax.random.key(17), len(PROMPTS))
@@ -24,6 +22,7 @@ def run(order, model=None, sampler=SAMPLER):
     return jd.generate(model, prompts, keys, sampler=sampler, max_new_tokens=STEPS)
 
 
+@pytest.mark.optimized
 def test_a_row_is_the_same_at_any_place_with_any_neighbours():
     rows = {i: np.asarray(run([i, i, i]).tokens[0]) for i in range(len(PROMPTS))}
     for order in ([0, 1, 2], [2, 1, 0], [3, 4, 0], [1, 3, 1], [4, 2, 3]):

@@ -8,8 +8,6 @@ import jaxdecode as jd
 from tests import tiny
 from tests.reference.joint import joint_row
 
-pytestmark = pytest.mark.optimized
-
 SETTINGS = 100
 STEPS = 7
 
@@ -44,6 +42,7 @@ def random_settings(rng):
     }
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     "model", [tiny.llama(), tiny.bag(kind=tiny.Opaque)], ids=["llama", "opaque"]
 )

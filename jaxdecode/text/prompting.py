@@ -1,0 +1,72 @@
+"""From texts and conversations to token lists, refused with words that help."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxdecode.core import check
+from jaxdecode.text.chat_template import ChatTemplate, Message, chat_pieces
+from jaxdecode.text.errors import ChatTemplateError
+from jaxdecode.text.tokenizer import Tokenizer
+
+PROMPT_KINDS = "a str or a list of str"
+
+
+def encode_prompts(
+    who: str, tokenizer: Tokenizer, prompt: Any, parse_special: bool
+) -> list[list[int]]:
+    """Return the tokens of a text, or of each text of a list.
+
+    Raises:
+      TypeError: for anything but a str or a list of str.
+      ValueError: for an empty list, or a text without a token.
+    """
+    texts = [prompt] if isinstance(prompt, str) else prompt
+    if not isinstance(texts, (list, tuple)):
+        raise wrong_kind(who, "prompt", PROMPT_KINDS, prompt)
+    if not texts:
+        raise ValueError(f"{who}: `prompt` must hold at least one text, got none.")
+    prompts = []
+    for i, text in enumerate(texts):
+        name = "prompt" if isinstance(prompt, str) else f"prompt[{i}]"
+        if not isinstance(text, str):
+            raise wrong_kind(who, name, "a str", text)
+        prompts.append(tokenizer.encode(text, parse_special=parse_special))
+        if not prompts[-1]:
+            raise ValueError(
+                f"{who}: `{name}` must have at least one token, got {text!r}."
+            )
+    return prompts
+
+
+def encode_conversation(
+    who: str,
+    tokenizer: Tokenizer,
+    template: ChatTemplate | None,
+    messages: Sequence[Message],
+) -> list[int]:
+    """Return the tokens of a conversation as the template writes it.
+
+    Raises:
+      ChatTemplateError: if there is no template, it fails, or it writes nothing.
+    """
+    if template is None:
+        raise ChatTemplateError(
+            f"{who}: the model must come with a chat template, got none; write the "
+            "conversation as a prompt for `generate`."
+        )
+    pieces = chat_pieces(template, messages, tokenizer)
+    ids = tokenizer.encode_pieces(pieces, add_special=False)
+    if not ids:
+        raise ChatTemplateError(
+            f"{who}: the chat template must make at least one token of the messages, "
+            "got none."
+        )
+    return ids
+
+
+def wrong_kind(who: str, name: str, kind: str, value: Any) -> TypeError:
+    """Return the error for an argument of the wrong kind."""
+    return TypeError(
+        f"{who}: `{name}` must be {kind}, got {check.short(value)} "
+        f"({type(value).__name__})."
+    )
