@@ -9,8 +9,11 @@ README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.model
-@pytest.mark.parametrize("block", BLOCKS, ids=[f"block{i}" for i in range(len(BLOCKS))])
+def mark(block):
+    return pytest.param(block, marks=[pytest.mark.model] if "jd.load" in block else [])
+
+
+@pytest.mark.parametrize("block", [mark(block) for block in BLOCKS])
 def test_the_examples_run(block, capsys):
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
     assert capsys.readouterr().out.strip()

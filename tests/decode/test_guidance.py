@@ -65,7 +65,7 @@ def test_guided_text_is_that_of_two_plain_readings(model, form):
 
 
 def test_one_negative_prompt_serves_all_rows_and_samples():
-    model = tiny.llama()
+    model = tiny.bag()
     guided = jd.guided(model, 2.0, [[10, 11]])
     out = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS, num_samples=2)
     for i, tokens in enumerate(out.tokens.tolist()):
@@ -75,7 +75,7 @@ def test_one_negative_prompt_serves_all_rows_and_samples():
 
 
 def test_samples_take_the_negative_prompt_and_scale_of_their_row():
-    model = tiny.llama()
+    model = tiny.bag()
     guided = jd.guided(model, SCALES, NEGATIVES)
     out = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS, num_samples=2)
     for i, tokens in enumerate(out.tokens.tolist()):
@@ -88,13 +88,13 @@ def test_samples_take_the_negative_prompt_and_scale_of_their_row():
 
 @pytest.mark.parametrize("form", ["log_softmax", "raw"])
 def test_scale_one_is_the_model_bit_for_bit(form):
-    plain = jd.generate(tiny.llama(), PROMPTS, 7, max_new_tokens=STEPS)
-    guided = jd.guided(tiny.llama(), 1.0, NEGATIVES, form=form)
+    plain = jd.generate(tiny.bag(), PROMPTS, 7, max_new_tokens=STEPS)
+    guided = jd.guided(tiny.bag(), 1.0, NEGATIVES, form=form)
     assert jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS) == plain
 
 
 def wrappers():
-    one, two = tiny.llama(), tiny.llama(seed=1)
+    one, two = tiny.bag(), tiny.bag(seed=1)
     return {
         "guided": jd.guided(one, SCALES, NEGATIVES),
         "contrastive": jd.contrastive(one, two, alpha=[0.1, 0.5, 0.0]),
@@ -113,7 +113,7 @@ def test_score_and_stream_agree_with_generate(name):
 
 
 def test_score_of_a_guided_text_that_fills_the_model():
-    guided = jd.guided(tiny.llama(), 2.0, NEGATIVES[:1])
+    guided = jd.guided(tiny.bag(), 2.0, NEGATIVES[:1])
     room = guided.max_length
     prompts, steps = [[*range(room - 2)], [5]], [2, room - 1]
     out = jd.generate(guided, prompts, 3, max_new_tokens=steps)
@@ -122,7 +122,7 @@ def test_score_of_a_guided_text_that_fills_the_model():
 
 
 def test_beam_search_takes_guided_models():
-    guided = jd.guided(tiny.llama(), SCALES, NEGATIVES)
+    guided = jd.guided(tiny.bag(), SCALES, NEGATIVES)
     from jaxdecode.decode.beam import beam_search
 
     beams = beam_search(
@@ -148,7 +148,7 @@ def plain_contrastive(expert, amateur, prompt, alpha, beta, heat):
 
 
 def test_contrastive_text_is_that_of_the_difference():
-    expert, amateur = tiny.llama(), tiny.bag(seed=2)
+    expert, amateur = tiny.bag(), tiny.llama()
     alpha, beta, heat = [0.1, 0.02, 0.3], [1.0, 0.5, 0.0], 0.5
     model = jd.contrastive(expert, amateur, alpha=alpha, beta=beta, temperature=heat)
     out = jd.generate(model, PROMPTS, 7, max_new_tokens=STEPS, num_samples=2)
@@ -248,8 +248,8 @@ def test_it_runs_inside_the_callers_jit():
         guided = jd.guided(model, scale, NEGATIVES)
         return jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS).tokens
 
-    got = inside(tiny.llama(), jnp.float32(2.0))
-    guided = jd.guided(tiny.llama(), 2.0, NEGATIVES)
+    got = inside(tiny.bag(), jnp.float32(2.0))
+    guided = jd.guided(tiny.bag(), 2.0, NEGATIVES)
     wanted = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS).tokens
     np.testing.assert_array_equal(got, wanted)
 

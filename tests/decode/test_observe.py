@@ -29,12 +29,12 @@ OPTIONS = {"sampler": jd.joint(**KNOBS), "max_new_tokens": STEPS, "eos_ids": [30
 
 @pytest.fixture(scope="module")
 def seen():
-    return jd.generate(tiny.llama(), PROMPTS, 5, observe=ALL, **OPTIONS)
+    return jd.generate(tiny.bag(), PROMPTS, 5, observe=ALL, **OPTIONS)
 
 
 def steps(out):
     """Yield (row, step, token, raw logits, processed row) of every token drawn."""
-    logits = tiny.forward(tiny.llama())
+    logits = tiny.forward(tiny.bag())
     for row, prompt in enumerate(PROMPTS):
         tokens = out.tokens[row, : out.lengths[row]].tolist()
         knobs = {k: v[row] for k, v in KNOBS.items()}
@@ -107,7 +107,7 @@ def test_the_best_tokens_come_with_their_ids(seen):
 
 def test_a_greedy_row_keeps_one_token_and_has_no_second():
     out = jd.generate(
-        tiny.llama(), [[1]], 0, sampler=jd.Temperature(0), max_new_tokens=2,
+        tiny.bag(), [[1]], 0, sampler=jd.Temperature(0), max_new_tokens=2,
         observe=["kept", "sampling_top_logprobs:2", "rank"],
     )  # fmt: skip
     found = out.observations
@@ -127,13 +127,13 @@ def test_behind_the_end_nothing_is_seen():
 
 
 def test_looking_does_not_change_what_is_drawn(seen):
-    unseen = jd.generate(tiny.llama(), PROMPTS, 5, **OPTIONS)
+    unseen = jd.generate(tiny.bag(), PROMPTS, 5, **OPTIONS)
     assert unseen.observations == {}
     assert replace(seen, observations={}) == unseen
 
 
 def test_the_stream_shows_the_same(seen):
-    pieces = list(jd.stream(tiny.llama(), PROMPTS, 5, observe=ALL, every=2, **OPTIONS))
+    pieces = list(jd.stream(tiny.bag(), PROMPTS, 5, observe=ALL, every=2, **OPTIONS))
     for name, wanted in seen.observations.items():
         joined = np.concatenate([p.observations[name] for p in pieces], axis=1)
         np.testing.assert_array_equal(joined, wanted[:, : joined.shape[1]])

@@ -50,7 +50,7 @@ def test_log_probs_are_those_of_the_rows_before_and_after_the_links():
 
 
 def generated(sampler, model=None, prompts=PROMPTS, samples=1, steps=STEPS):
-    model = model or tiny.llama()
+    model = model or tiny.bag()
     out = jd.generate(
         model, prompts, 3, sampler=sampler, max_new_tokens=steps, eos_ids=[7],
         num_samples=samples,
@@ -60,7 +60,7 @@ def generated(sampler, model=None, prompts=PROMPTS, samples=1, steps=STEPS):
 
 
 CHAINS = {
-    "joint": SAMPLER,
+    "joint": jd.joint(**KNOBS),
     "none": None,
     "greedy": jd.Temperature(0),
     "feedback": jd.chain(jd.Temperature(1.3), jd.Mirostat(2.0, 0.3)),
@@ -90,13 +90,13 @@ def test_a_prompt_and_continuation_that_fill_the_model():
 
 
 def test_a_token_that_the_sampler_would_not_draw_has_no_probability():
-    got = jd.score(tiny.llama(), [[1]], [[2, 3]], sampler=jd.BanTokens([3]))
+    got = jd.score(tiny.bag(), [[1]], [[2, 3]], sampler=jd.BanTokens([3]))
     assert got.sampling_logprobs[0, 1] == -np.inf
     assert np.isfinite(got.model_logprobs).all()
 
 
 def test_an_empty_continuation_has_nothing_to_score():
-    got = jd.score(tiny.llama(), [[1], [2]], [[], [3]])
+    got = jd.score(tiny.bag(), [[1], [2]], [[], [3]])
     assert got.lengths.tolist() == [0, 1]
     assert got.model_logprobs[0].tolist() == [0.0]
 
@@ -110,9 +110,9 @@ def test_it_runs_inside_the_callers_jit():
             jd.score(model, arrays[:2], arrays[2:], sampler=SAMPLER).sampling_logprobs
         )
     )
-    got = inside(tiny.llama(), tokens, lengths, *given)
+    got = inside(tiny.bag(), tokens, lengths, *given)
     lists = [[1, 2, 3], [1], [1, 2]], [[4, 5], [6], [8, 9]]
-    wanted = jd.score(tiny.llama(), *lists, sampler=SAMPLER).sampling_logprobs
+    wanted = jd.score(tiny.bag(), *lists, sampler=SAMPLER).sampling_logprobs
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
@@ -163,10 +163,10 @@ def test_a_policy_gradient_is_the_score_functions():
 
 
 def test_new_values_never_compile_again():
-    jd.score(tiny.llama(), PROMPTS, [[1]] * 3, sampler=SAMPLER)
+    jd.score(tiny.bag(), PROMPTS, [[1]] * 3, sampler=SAMPLER)
     with count_compiles() as count:
         other = jd.joint(top_k=3, temperature=[0, 1, 2])
-        jd.score(tiny.llama(), [[1], [2, 3], [4]], [[5, 6], [], [7]], sampler=other)
+        jd.score(tiny.bag(), [[1], [2, 3], [4]], [[5, 6], [], [7]], sampler=other)
     assert count.count == 0, count.names
 
 
@@ -199,4 +199,4 @@ BAD = [
 def test_a_bad_argument_is_refused(options, kind, message):
     options = {"prompts": PROMPTS, "continuations": [[1]] * 3} | options
     with pytest.raises(kind, match=message):
-        jd.score(tiny.llama(), **options)
+        jd.score(tiny.bag(), **options)
