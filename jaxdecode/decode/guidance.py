@@ -101,7 +101,10 @@ class Guided:
             logits, memory = self._read_away(tokens, positions, cache, at)
             return jnp.where(_like(new, logits), last, logits), memory
 
-        away, memory = jax.lax.cond(jnp.all(new), only_prompts, some_go_on)
+        if tokens.shape[1] == 1:  # a step of the loop: a branch would copy the caches
+            away, memory = some_go_on()
+        else:
+            away, memory = jax.lax.cond(jnp.all(new), only_prompts, some_go_on)
         end = tokens.shape[1] - 1 if at is None else at
         begin = jnp.where(new, positions[:, 0] + end + 1, begin)
         scale = _like(cache["scale"], towards)

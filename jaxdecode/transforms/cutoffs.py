@@ -178,5 +178,6 @@ def entropy(values: jax.Array) -> jax.Array:
     shifted = values - finite_or_zero(jnp.max(values))
     weights = jnp.exp(shifted)
     total = jnp.sum(weights)
-    products = jnp.where(weights > 0, weights * shifted, 0.0)
+    # Masked before the product: a slope through 0 * -inf would be NaN.
+    products = weights * jnp.where(weights > 0, shifted, 0.0)
     return jnp.log(total) - jnp.sum(products) / total

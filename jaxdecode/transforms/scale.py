@@ -113,21 +113,26 @@ class Quadratic(Scale):
 
     def scale(self, values, row):
         best = finite_or_zero(row.best)
-        d = values - best
+        banned = values == -jnp.inf
+        d = jnp.where(banned, 0.0, values - best)  # before squaring: slopes stay finite
         square = (3 - self.curve) / 2 * self.factor
         cube = (self.curve - 1) / 2 * self.factor
         bent = best - (square - cube * d) * d * d  # each term is 0 or negative
         bent = jnp.where(d == 0, best, bent)
-        return jnp.where((self.factor == 0) | (values == -jnp.inf), values, bent)
+        return jnp.where((self.factor == 0) | banned, values, bent)
 
 
 def _divide(values: jax.Array, best: jax.Array, t: jax.Array) -> jax.Array:
     """Return values / t, in float32's range; at t = 0 only the first maximum."""
     divisor = jnp.where(t > 0, t, jnp.float32(1.0))
     overflow = jnp.isfinite(best) & ~jnp.isfinite(best / divisor)
-    shifted = values - jnp.where(overflow, best, jnp.float32(0.0))
+    # Banned tokens stand aside: the slope of -inf / t would be NaN.
+    banned = values == -jnp.inf
+    moved = values - jnp.where(overflow, best, jnp.float32(0.0))
+    divided = jnp.where(banned, 0.0, moved) / divisor
     is_first = _is_first_maximum(values, best)
-    return jnp.where(t > 0, shifted / divisor, jnp.where(is_first, values, -jnp.inf))
+    kept = jnp.where(t > 0, divided, jnp.where(is_first, values, -jnp.inf))
+    return jnp.where(banned, -jnp.inf, kept)
 
 
 def _is_first_maximum(values: jax.Array, best: jax.Array) -> jax.Array:

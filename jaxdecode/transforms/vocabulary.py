@@ -104,6 +104,8 @@ class BanTokens(Edit):
 class MinNewTokens(Edit):
     """Ban the end-of-sequence tokens until `n` tokens were generated.
 
+    Stop sequences and stop strings completed before then do not end the row either.
+
     Args:
       n: how many tokens come first, >= 0; 0 is neutral.
       eos_ids: the ids that end a text, one or several. Shared by all rows.

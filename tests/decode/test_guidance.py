@@ -15,7 +15,6 @@ from jaxdecode.testing import count_compiles
 from tests import tiny
 from tests.reference.llama import llama_logits
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
 NEGATIVES = [[10, 11], [12, 13, 14, 15], [16]]
 SCALES = [1.5, 3.0, -0.5]

@@ -10,7 +10,6 @@ from jaxdecode.decode import observe
 from tests import tiny
 from tests.reference.joint import joint_row
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 PROMPTS = [[1, 2, 3], [4]]
 STEPS = 5
 KNOBS = {"top_k": [7, 0], "temperature": [0.7, 1.3], "frequency_penalty": [0.5, 0.9]}

@@ -10,7 +10,6 @@ from jaxdecode.testing import count_compiles
 from tests import tiny
 from tests.reference.joint import joint_row
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11]]
 KNOBS = {
     "top_k": [0, 5, 9],

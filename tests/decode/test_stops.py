@@ -9,7 +9,6 @@ from jaxdecode.decode.stops import Automaton, token_table
 from jaxdecode.testing import count_compiles
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 PROMPTS = [[1, 2, 3], [4], [5, 6]]
 STEPS = 16
 # ids 0..7, then letters a.. for the rest
