@@ -15,8 +15,6 @@ from jaxdecode.decode.partition import partition
 from jaxdecode.models import ModelConfig, build, random_params
 from jaxdecode.transforms import chain
 
-pytestmark = pytest.mark.optimized
-
 LLAMA = ModelConfig(
     vocab_size=37,
     max_length=96,
@@ -132,6 +130,7 @@ def moved(program, sizes):
     return [s for s in shapes if np.prod([int(n) for n in s.split(",")]) in sizes]
 
 
+@pytest.mark.optimized
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads a CPU program")
 def test_a_step_moves_no_keys_and_values_of_shared_prompts():
     rows, heads, size, width, columns = len(PROMPTS), 2, 6, 32, 15
@@ -143,6 +142,7 @@ def test_a_step_moves_no_keys_and_values_of_shared_prompts():
     assert len(moved(compiled("whole"), {cache})) >= 2 * LAYERS
 
 
+@pytest.mark.optimized
 def test_the_cache_holds_each_prompt_once():
     model = model_of(LLAMA)
     read = jax.eval_shape(lambda: model.init_cache(3, 32))
