@@ -4,6 +4,7 @@ A shared machine drifts, so variants run in turn (A B A B ...) and are compared 
 round; times are medians, with the spread beside them. Compilation is timed apart.
 """
 
+import concurrent.futures
 import dataclasses
 import datetime
 import json
@@ -60,18 +61,36 @@ def interleave(variants: dict[str, Callable[[], Any]], rounds: int) -> Timings:
     return Timings(seconds)
 
 
-def bandwidth(megabytes: int = 1024, rounds: int = 5) -> float:
-    """Return bytes per second of reading memory with every core, the best of a few."""
+def bandwidth(megabytes: int = 1024, rounds: int = 7) -> float:
+    """Return bytes per second of memory traffic, the best of a few rounds.
+
+    On CPU every core reads its share (a dot product of a vector with itself); elsewhere
+    the device copies, which moves each byte twice.
+    """
+    if jax.default_backend() == "cpu":
+        return _reading(megabytes, rounds)
     words = jax.numpy.ones((megabytes << 18,), jax.numpy.float32)
-    parts = max(1, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
-    total = jax.jit(lambda x: [p.max() for p in jax.numpy.split(x, parts)])
-    jax.block_until_ready(total(words))
-    best = float("inf")
+    copy = jax.jit(lambda x: x + 1)
+    jax.block_until_ready(copy(words))
+    best = _best(lambda: jax.block_until_ready(copy(words)), rounds)
+    return 2 * (megabytes << 20) / best
+
+
+def _reading(megabytes: int, rounds: int) -> float:
+    cores = os.cpu_count() or 1
+    parts = np.split(np.ones((megabytes << 18) // cores * cores, np.float32), cores)
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+        best = _best(lambda: list(pool.map(lambda part: part.dot(part), parts)), rounds)
+    return (megabytes << 20) / best
+
+
+def _best(run: Callable[[], Any], rounds: int) -> float:
+    seconds = []
     for _ in range(rounds):
         begin = time.perf_counter()
-        jax.block_until_ready(total(words))
-        best = min(best, time.perf_counter() - begin)
-    return (megabytes << 20) / best
+        run()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
 
 
 def machine() -> dict[str, Any]:
