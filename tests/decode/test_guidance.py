@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rows import golden
 
 import jaxdecode as jd
 from jaxdecode.decode.guidance import _contrast, _guide
@@ -14,6 +13,7 @@ from jaxdecode.models import ModelConfig, build, random_params
 from jaxdecode.testing import count_compiles
 from tests import tiny
 from tests.reference.llama import llama_logits
+from tests.rows import golden
 
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
 NEGATIVES = [[10, 11], [12, 13, 14, 15], [16]]
