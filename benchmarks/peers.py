@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdecode.weights import cache_folder, open_checkpoint
+from jaxdecode.core.cache_folder import cache_folder
+from jaxdecode.weights import open_checkpoint
 
 Runner = Callable[[list[list[int]], int], Any]
 

@@ -11,6 +11,7 @@ PACKAGE = pathlib.Path(jaxdecode.__file__).parent
 FLOORS = {
     "core": 1,
     "cache": 2,
+    "native": 2,
     "transforms": 2,
     "sampling": 3,
     "models": 3,

@@ -8,10 +8,11 @@ made for one processor may be illegal on another one that shares the home folder
 import hashlib
 import os
 import platform
-import sys
 from pathlib import Path
 
 import jax
+
+from jaxdecode.core.cache_folder import cache_folder
 
 SIZE_MAX = 2**31  # bytes; the least recently used programs make room
 
@@ -32,8 +33,8 @@ def enable_compilation_cache(path: str | os.PathLike | None = None) -> Path:
     Raises:
       OSError: if the folder cannot be made.
     """
-    folder = Path(path).expanduser() if path is not None else _default_folder()
-    folder = folder / f"{jax.__version__}-{_processor()}"
+    folder = Path(path).expanduser() if path is not None else cache_folder() / "xla"
+    folder = folder / f"{jax.__version__}-{processor()}"
     folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -55,17 +56,7 @@ def forget_program(folder: Path, name: str) -> int:
     return len(entries)
 
 
-def _default_folder() -> Path:
-    chosen = os.environ.get("JAXDECODE_CACHE")
-    if chosen:
-        return Path(chosen).expanduser() / "xla"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "jaxdecode" / "xla"
-    base = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "jaxdecode" / "xla"
-
-
-def _processor() -> str:
+def processor() -> str:
     """Return a short name for what this processor can execute."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:

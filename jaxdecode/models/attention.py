@@ -7,6 +7,7 @@ Shape suffixes: B rows, S new tokens, T columns, H query heads, K key and value 
 G = H / K query heads of a group, M = G * S rows of a product, D head size.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -15,13 +16,20 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jaxdecode.cache import KVCache, SharedCache
+from jaxdecode.cache import KVCache, SharedCache, as_numbers
 from jaxdecode.core.numerics import NEG_INF
-from jaxdecode.core.pytree import pytree
+from jaxdecode.core.pytree import pytree, static
 from jaxdecode.models.config import ModelConfig
-from jaxdecode.models.layers import CACHE_DTYPE, Linear, RMSNorm, batched_product
+from jaxdecode.models.layers import (
+    CACHE_DTYPE,
+    Linear,
+    RMSNorm,
+    batched_product,
+    side_by_side,
+)
 from jaxdecode.models.rope import Rotation, rotation
 from jaxdecode.models.shared_attention import shared_place
+from jaxdecode.native import HEAD_MULTIPLE, attend_one
 
 
 @pytree
@@ -33,21 +41,32 @@ class Place:
       seen: bool [B, 1, 1, S, T] by look-back window (None: no limit): whether token s
         attends to column t.
       turn: the rotation to the tokens' positions; None without rotary positions.
+      native: whether a kernel may read the cache. Static.
     """
 
     starts: jax.Array
     seen: dict[int | None, jax.Array]
     turn: Rotation | None
+    native: bool = static(default=False)
 
     def mix(
         self, q_BSHD: jax.Array, cache: KVCache, layer: int, window: int | None
     ) -> jax.Array:
         """Return what scaled queries gather from a layer of the cache, [B, S, H, D]."""
+        one_each = q_BSHD.shape[1] == 1 and q_BSHD.shape[3] % HEAD_MULTIPLE == 0
+        if self.native and one_each:
+            stored = (cache.keys[layer], cache.values[layer])
+            twin = functools.partial(_attend_one, window=window)
+            return attend_one(q_BSHD[:, 0], *stored, self.starts, window, twin)[:, None]
         return attend(q_BSHD, *cache.read(layer), self.seen[window])
 
 
 def place(
-    positions: jax.Array, cache: KVCache | SharedCache, config: ModelConfig
+    positions: jax.Array,
+    cache: KVCache | SharedCache,
+    config: ModelConfig,
+    *,
+    native: bool,
 ) -> Any:
     """Return the `Place` of tokens at int32 `positions` [B, S] in a cache of its kind."""
     windows = {config.window(layer) for layer in range(config.num_layers)}
@@ -58,6 +77,7 @@ def place(
         starts=positions[:, 0],
         seen={w: visible(positions, cache.length, w) for w in windows},
         turn=turn,
+        native=native,
     )
 
 
@@ -118,7 +138,7 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, where: Any, cache: Any) -> tuple[jax.Array, Any]:
         """Return what the tokens `x` [B, S, W] gather, and the cache with them in."""
-        q, k, v = self.heads(self.q(x)), self.heads(self.k(x)), self.heads(self.v(x))
+        q, k, v = map(self.heads, side_by_side(x, self.q, self.k, self.v))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if where.turn is not None:
@@ -159,6 +179,12 @@ def attend(
     mixed_BKMD = batched_product(weights.reshape(scores_BKMT.shape), v_BKTD, contract=2)
     mixed = mixed_BKMD.reshape(b, kv, h // kv, s, d) / total
     return jnp.moveaxis(mixed, 3, 1).reshape(b, s, h, d)
+
+
+def _attend_one(q_BHD, keys, values, positions, *, window):
+    """Return what `attend_one` does, in plain JAX."""
+    seen = visible(positions[:, None], keys.shape[2], window)
+    return attend(q_BHD[:, None], as_numbers(keys), as_numbers(values), seen)[:, 0]
 
 
 def score_scale(config: ModelConfig, layer: int) -> float:

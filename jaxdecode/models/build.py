@@ -18,12 +18,17 @@ from jaxdecode.models.gpt2 import GPT2
 from jaxdecode.models.layers import DTYPES
 from jaxdecode.models.llama import Llama
 from jaxdecode.models.quantize import QuantizedParams
+from jaxdecode.native import Panels, is_available, pack, why_unavailable
 
 MODULES = {"llama": Llama, "gpt2": GPT2}
 
 
 def build(
-    config: ModelConfig, params: Mapping[str, Any], dtype: str = "float32"
+    config: ModelConfig,
+    params: Mapping[str, Any],
+    dtype: str = "float32",
+    *,
+    native: bool | None = None,
 ) -> Frozen:
     """Make a model of given weights.
 
@@ -36,12 +41,15 @@ def build(
         shapes must be exactly those of `parameter_shapes(config)`.
       dtype: "float32" or "bfloat16", the type of matrices and cache; or "int8", for
         matrices with a scale per row and a bfloat16 cache.
+      native: whether matrices are laid out for the kernels of `jaxdecode.native`; None
+        is where they are available. Such a model runs on CPU only.
 
     Returns:
       The model.
 
     Raises:
-      ValueError: for a missing or unknown name or a wrong shape; it names the tensor.
+      ValueError: for a missing or unknown name or a wrong shape; it names the tensor;
+        or if `native` is asked for where the kernels are not available.
       TypeError: for a tensor that is not of real floating-point numbers.
     """
     check.choice("build", "dtype", dtype, tuple(DTYPES))
@@ -49,7 +57,8 @@ def build(
     _check_names(set(params), set(parameter_shapes(config)))
     if dtype == "int8":
         params = QuantizedParams(params)
-    leaves = tuple(_store(name, params[name], wanted[name]) for name in wanted)
+    put = _in_panels if _is_native(native) else _as_it_is
+    leaves = tuple(put(_checked(n, params[n], wanted[n])) for n in wanted)
     return Frozen(leaves=leaves, definition=definition)
 
 
@@ -109,7 +118,24 @@ def _check_names(given: set[str], wanted: set[str]) -> None:
             raise ValueError(f"build: `params` {verb} {first!r}{more}: {rule} it.")
 
 
-def _store(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> jax.Array:
+def _is_native(asked: bool | None) -> bool:
+    if asked is None:
+        return is_available()
+    if asked and why_unavailable():
+        raise ValueError(f"build: `native` must be False here: {why_unavailable()}.")
+    return asked
+
+
+def _as_it_is(value: np.ndarray) -> jax.Array:
+    # A copy: on CPU an alias of the caller's buffer would change when that does.
+    return jnp.array(value, copy=True)
+
+
+def _in_panels(value: np.ndarray) -> Panels | jax.Array:
+    return pack(value) if value.ndim == 2 else _as_it_is(value)
+
+
+def _checked(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> np.ndarray:
     if tuple(value.shape) != wanted.shape:
         raise ValueError(
             f"build: `params[{name!r}]` must have shape {wanted.shape}, "
@@ -120,8 +146,7 @@ def _store(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> jax.Array:
             f"build: `params[{name!r}]` must be floating-point numbers, "
             f"got {value.dtype}."
         )
-    # A copy: on CPU an alias of the caller's buffer would change when that does.
-    return jnp.array(value.astype(wanted.dtype), copy=True)
+    return np.asarray(value.astype(wanted.dtype))
 
 
 def _draw(

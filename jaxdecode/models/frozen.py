@@ -5,12 +5,14 @@ once: the definition is one hashable constant and the weights are a flat tuple. 
 module is put together again inside the trace, where it costs nothing at run time.
 """
 
+import math
 from typing import Any
 
 import jax
 from flax import nnx
 
 from jaxdecode.core.pytree import pytree, static
+from jaxdecode.native import Panels, unpack
 
 
 class Definition:
@@ -67,11 +69,11 @@ class Frozen:
     whatever their weights; another config or storage type is another program.
 
     Args:
-      leaves: the arrays, in the order of `definition.names`.
+      leaves: the arrays, in the order of `definition.names`; matrices may be `Panels`.
       definition: the rest, part of the structure.
     """
 
-    leaves: tuple[jax.Array, ...]
+    leaves: tuple[Any, ...]
     definition: Definition = static()
 
     @property
@@ -96,8 +98,9 @@ class Frozen:
 
     @property
     def params(self) -> dict[str, jax.Array]:
-        """The arrays under their dotted names."""
-        return dict(zip(self.definition.names, self.leaves, strict=True))
+        """The arrays under their dotted names, matrices as [outputs, inputs]."""
+        leaves = [unpack(x) if isinstance(x, Panels) else x for x in self.leaves]
+        return dict(zip(self.definition.names, leaves, strict=True))
 
     def thaw(self) -> nnx.Module:
         """Return the nnx module, for inspection: `nnx.display(model.thaw())`."""
@@ -141,7 +144,7 @@ class Frozen:
 
     def __repr__(self) -> str:
         kind = self.definition.graphdef.nodes[0].type.__name__
-        count = sum(leaf.size for leaf in self.leaves)
+        count = sum(math.prod(leaf.shape) for leaf in self.leaves)
         return f"Frozen({kind}, {len(self.leaves)} arrays, {count:,} parameters)"
 
 

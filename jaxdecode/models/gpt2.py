@@ -68,7 +68,7 @@ class GPT2(nnx.Module):
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        where = place(positions, cache, self.config)
+        where = place(positions, cache, self.config, native=self.embedding.is_native)
         x = self.embedding(tokens) + self.positions(positions)
         for block in self.layers:
             x, cache = block(x, where, cache)

@@ -6,6 +6,7 @@ over the last axis of both sides, as the checkpoints store them.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +15,20 @@ from jax import lax
 
 from jaxdecode.cache import from_bits, to_bits
 from jaxdecode.models.quantize import join_rows, split_rows
+from jaxdecode.native import Panels, look_up, panel_products
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
 CACHE_DTYPE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
 
 
 def product(
-    rows: jax.Array, weight: jax.Array, scale: jax.Array | None = None
+    rows: jax.Array, weight: jax.Array | Panels, scale: jax.Array | None = None
 ) -> jax.Array:
     """Return `rows @ weight.T` in float32, `rows` rounded to the type of `weight`.
 
     Args:
       rows: float32 [..., I].
-      weight: float32, bfloat16 or int8 [O, I].
+      weight: float32, bfloat16 or int8 [O, I]; in panels, a kernel does the work.
       scale: float32 [O], by which an int8 weight's rows are multiplied.
 
     Returns:
@@ -34,7 +36,9 @@ def product(
     """
     flat = rows.reshape(-1, rows.shape[-1])
     count = flat.shape[0]
-    if scale is None:
+    if isinstance(weight, Panels):
+        result = panel_products(flat, [weight], [scale])[0]
+    elif scale is None:
         result = _dot(pad_lone(flat.astype(weight.dtype), axis=0), weight)[:count]
     else:
         digits, row_scale = split_rows(flat)
@@ -120,8 +124,24 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32)) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = product(x, self.weight[...], _value(self.scale))
+        return self.shifted(product(x, _value(self.weight), _value(self.scale)))
+
+    def shifted(self, y: jax.Array) -> jax.Array:
+        """Add the bias, if there is one, to what the matrix gave."""
         return y if self.bias is None else y + over_last(self.bias[...], y)
+
+
+def side_by_side(x: jax.Array, *maps: Linear) -> list[jax.Array]:
+    """Return what several maps make of the same `x`, in one call where a kernel can."""
+    weights = [_value(m.weight) for m in maps]
+    if not isinstance(weights[0], Panels):
+        return [m(x) for m in maps]
+    flat = x.reshape(-1, x.shape[-1])
+    results = panel_products(flat, weights, [_value(m.scale) for m in maps])
+    return [
+        m.shifted(y.reshape(*x.shape[:-1], -1))
+        for m, y in zip(maps, results, strict=True)
+    ]
 
 
 class Embedding(nnx.Module):
@@ -140,19 +160,30 @@ class Embedding(nnx.Module):
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Return float32 vectors [..., width] of int32 `ids` [...]."""
-        table = self.weight[...]
+        table = _value(self.weight)
+        if isinstance(table, Panels):
+            found = look_up(table, ids).astype(jnp.float32)
+            return found if self.scale is None else found * self._scale_of(ids)
         if table.dtype == jnp.bfloat16:
             # By words: a bfloat16 gather would convert the whole table on CPU. The
             # barrier ties the table to the ids, else a loop keeps a copy of the words.
             table, ids = lax.optimization_barrier((table, ids))
             return from_bits(to_bits(table)[ids]).astype(jnp.float32)
         if self.scale is not None:
-            return table[ids].astype(jnp.float32) * self.scale[...][ids][..., None]
+            return table[ids].astype(jnp.float32) * self._scale_of(ids)
         return table[ids]
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the table is laid out for the kernels of `jaxdecode.native`."""
+        return isinstance(_value(self.weight), Panels)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Return the product of `x` [..., width] with every vector: [..., V]."""
-        return product(x, self.weight[...], _value(self.scale))
+        return product(x, _value(self.weight), _value(self.scale))
+
+    def _scale_of(self, ids: jax.Array) -> jax.Array:
+        return _value(self.scale)[ids][..., None]
 
 
 class RMSNorm(nnx.Module):
@@ -224,8 +255,8 @@ def _scale(outputs: int, dtype: str) -> nnx.Param | None:
     return nnx.Param(jnp.ones((outputs,), jnp.float32)) if dtype == "int8" else None
 
 
-def _value(param: nnx.Param | None) -> jax.Array | None:
-    return None if param is None else param[...]
+def _value(param: nnx.Param | None) -> Any:
+    return None if param is None else param.get_value()
 
 
 def _normal(rngs: nnx.Rngs | None, shape: tuple[int, ...], scale: float, dtype: str):

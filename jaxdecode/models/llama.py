@@ -18,6 +18,7 @@ from jaxdecode.models.layers import (
     Linear,
     RMSNorm,
     activation,
+    side_by_side,
     take_column,
 )
 
@@ -69,7 +70,7 @@ class Llama(nnx.Module):
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        where = place(positions, cache, self.config)
+        where = place(positions, cache, self.config, native=self.embedding.is_native)
         x = self.embedding(tokens)
         for block in self.layers:
             x, cache = block(x, where, cache)
@@ -107,7 +108,7 @@ class Llama(nnx.Module):
                     f"layer_logits: `layers` must be in [0, {len(self.layers) - 1}], "
                     f"got {layer}."
                 )
-        where = place(positions, cache, self.config)
+        where = place(positions, cache, self.config, native=self.embedding.is_native)
         behind = [self.embedding(tokens)]
         for block in self.layers:
             x, cache = block(behind[-1], where, cache)
@@ -165,4 +166,5 @@ class GatedMLP(nnx.Module):
         self.activation = config.activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.down(activation(self.activation)(self.gate(x)) * self.up(x))
+        gate, up = side_by_side(x, self.gate, self.up)
+        return self.down(activation(self.activation)(gate) * up)

@@ -1,6 +1,5 @@
 """Floor 4: checkpoints and known models; from a name or a path to weights in memory."""
 
-from jaxdecode.weights.cache_folder import cache_folder as cache_folder
 from jaxdecode.weights.checkpoint import Checkpoint as Checkpoint
 from jaxdecode.weights.checkpoint import TokenizerSource as TokenizerSource
 from jaxdecode.weights.checkpoint import open_checkpoint as open_checkpoint

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from jaxdecode.weights.cache_folder import sweep
+from jaxdecode.core.cache_folder import sweep
 from jaxdecode.weights.errors import DownloadError
 from jaxdecode.weights.registry import CHUNK, KnownModel, remember
 

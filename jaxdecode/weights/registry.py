@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxdecode.weights.cache_folder import cache_folder
+from jaxdecode.core.cache_folder import cache_folder
 
 CHUNK = 2**20
 

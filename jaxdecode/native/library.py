@@ -1,0 +1,123 @@
+"""The kernels as a shared library: compiled once per machine, then loaded.
+
+XLA's own products on CPU leave half of the memory bandwidth and of the arithmetic unused
+for a few rows (see `kernels.c`). Where a C compiler and AVX2 or better are found, a
+library is built from the sources beside this file, kept in the cache folder and handed
+to XLA as a custom call. Where not, everything goes through XLA, slower and just as right.
+
+The environment variable JAXDECODE_NATIVE=off leaves the kernels out; CC names the
+compiler.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.ffi
+import jaxlib
+
+from jaxdecode.core.cache_folder import cache_folder, sweep
+from jaxdecode.core.compile_cache import processor
+
+VARIABLE = "JAXDECODE_NATIVE"
+SOURCES = ("simd.h", "work.h", "product.h", "attention.h", "kernels.c")
+HANDLERS = ("jaxdecode_product", "jaxdecode_attend")
+FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
+COMPILE_SECONDS_MAX = 120
+
+
+def is_available() -> bool:
+    """Say whether programs for the CPU may use the kernels; the first call builds them.
+
+    False as well where JAX's default backend is no CPU.
+    """
+    return not why_unavailable()
+
+
+def why_unavailable() -> str:
+    """Return the reason why the kernels are not used, or "" if they are."""
+    if jax.default_backend() != "cpu":
+        return f"the default backend is {jax.default_backend()}"
+    if os.environ.get(VARIABLE, "").lower() in ("off", "0", "no"):
+        return f"{VARIABLE} is off"
+    return _load()
+
+
+@functools.cache
+def _load() -> str:
+    """Build, load and register the kernels; return what prevented it, or ""."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return f"no kernels for {platform.machine()}"
+    try:
+        library = ctypes.CDLL(str(_built()))
+        for name in HANDLERS:
+            capsule = jax.ffi.pycapsule(getattr(library, name))
+            jax.ffi.register_ffi_target(name, capsule, platform="cpu")
+    except (OSError, AttributeError, _BuildError) as error:
+        return str(error)
+    return ""
+
+
+class _BuildError(Exception):
+    """The compiler is missing or refused the sources."""
+
+
+def _built() -> Path:
+    """Return the library's path, compiling it if it is not there."""
+    compiler = _compiler()
+    folder = cache_folder() / "native"
+    path = folder / f"kernels-{_fingerprint(compiler)}.so"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder, "building-")
+        with tempfile.TemporaryDirectory(prefix="building-", dir=folder) as place:
+            made = Path(place) / "kernels.so"
+            _compile(compiler, made)
+            made.replace(path)  # atomic: another process sees all of it or nothing
+    return path
+
+
+def _compiler() -> str:
+    asked = os.environ.get("CC")
+    found = next(filter(None, map(shutil.which, [asked] if asked else _COMPILERS)), None)
+    if found is None:
+        raise _BuildError(f"no C compiler found (looked for {asked or _COMPILERS})")
+    return found
+
+
+_COMPILERS = ("cc", "gcc", "clang")
+
+
+def _compile(compiler: str, made: Path) -> None:
+    here = Path(__file__).parent
+    command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", "-o", str(made)]
+    try:
+        done = subprocess.run(
+            [*command, str(here / SOURCES[-1])],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=COMPILE_SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _BuildError(f"{compiler} took over {COMPILE_SECONDS_MAX} s") from error
+    if done.returncode:
+        said = next((x for x in done.stderr.splitlines() if "error" in x), "no reason")
+        raise _BuildError(f"{compiler} refused the kernels: {said.strip()}")
+
+
+def _fingerprint(compiler: str) -> str:
+    """Return what a compiled library depends on, as a short name."""
+    here = Path(__file__).parent
+    parts = [(here / name).read_bytes() for name in SOURCES]
+    parts += [jaxlib.__version__.encode(), processor().encode()]
+    parts += [compiler.encode(), " ".join(FLAGS).encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

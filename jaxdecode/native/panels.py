@@ -1,0 +1,72 @@
+"""A matrix [O, I] stored as the kernels read it: 32 outputs side by side.
+
+A panel holds 32 outputs; its lines follow the inputs, and each line has one word per
+output: a float32, two bfloat16 or two int8 of neighbouring inputs. Missing outputs and
+inputs are zeros. Words are unsigned integers where they hold two numbers: XLA moves
+integers as they are, and converts a whole bfloat16 array to move one row.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxdecode.core.pytree import pytree, static
+
+PANEL = 32
+WORDS = {"float32": np.float32, "bfloat16": np.uint32, "int8": np.uint16}
+HALVES = {"bfloat16": jnp.bfloat16, "int8": jnp.int8}
+
+
+@pytree
+class Panels:
+    """A matrix [O, I] in panels.
+
+    Attributes:
+      words: float32 [ceil(O / 32), I, 32], or uint32 (two bfloat16) or uint16 (two int8)
+        [ceil(O / 32), ceil(I / 2), 32].
+      shape: (O, I). Static.
+      kind: "float32", "bfloat16" or "int8". Static.
+    """
+
+    words: Any
+    shape: tuple[int, int] = static()
+    kind: str = static()
+
+
+def pack(matrix: np.ndarray) -> Panels:
+    """Return a float32, bfloat16 or int8 matrix [O, I] in panels."""
+    kind = np.dtype(matrix.dtype).name
+    outputs, inputs = matrix.shape
+    count = -(-outputs // PANEL)
+    numbers = 1 if kind == "float32" else 2
+    steps = -(-inputs // numbers)
+    missing = ((0, count * PANEL - outputs), (0, steps * numbers - inputs))
+    if any(map(any, missing)):
+        matrix = np.pad(matrix, missing)
+    words = np.ascontiguousarray(matrix).view(WORDS[kind])
+    lines = words.reshape(count, PANEL, steps).swapaxes(1, 2)
+    return Panels(jnp.array(lines, copy=True), shape=(outputs, inputs), kind=kind)
+
+
+def unpack(panels: Panels) -> jax.Array:
+    """Return the matrix [O, I] of `panels`."""
+    outputs, inputs = panels.shape
+    rows = jnp.swapaxes(panels.words, -1, -2)  # [.., panel, 32, step]
+    rows = rows.reshape(*rows.shape[:-3], -1, rows.shape[-1])
+    return _numbers(rows, panels.kind)[..., :outputs, :inputs]
+
+
+def look_up(panels: Panels, ids: jax.Array) -> jax.Array:
+    """Return the rows of the matrix at int32 `ids` [...]: [..., I]."""
+    words = panels.words[ids // PANEL, :, ids % PANEL]
+    return _numbers(words, panels.kind)[..., : panels.shape[1]]
+
+
+def _numbers(words: jax.Array, kind: str) -> jax.Array:
+    if kind == "float32":
+        return words
+    halves = lax.bitcast_convert_type(words, HALVES[kind])  # the low one first
+    return halves.reshape(*words.shape[:-1], -1)
