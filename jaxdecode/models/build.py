@@ -126,16 +126,16 @@ def _is_native(asked: bool | None) -> bool:
     return asked
 
 
-def _as_it_is(value: np.ndarray) -> jax.Array:
+def _as_it_is(value: Any) -> jax.Array:
     # A copy: on CPU an alias of the caller's buffer would change when that does.
     return jnp.array(value, copy=True)
 
 
-def _in_panels(value: np.ndarray) -> Panels | jax.Array:
+def _in_panels(value: Any) -> Panels | jax.Array:
     return pack(value) if value.ndim == 2 else _as_it_is(value)
 
 
-def _checked(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> np.ndarray:
+def _checked(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> Any:
     if tuple(value.shape) != wanted.shape:
         raise ValueError(
             f"build: `params[{name!r}]` must have shape {wanted.shape}, "
@@ -146,7 +146,7 @@ def _checked(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> np.ndarray:
             f"build: `params[{name!r}]` must be floating-point numbers, "
             f"got {value.dtype}."
         )
-    return np.asarray(value.astype(wanted.dtype))
+    return value.astype(wanted.dtype)
 
 
 def _draw(

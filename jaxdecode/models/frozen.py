@@ -6,6 +6,7 @@ module is put together again inside the trace, where it costs nothing at run tim
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -104,18 +105,25 @@ class Frozen:
 
     def thaw(self) -> nnx.Module:
         """Return the nnx module, for inspection: `nnx.display(model.thaw())`."""
-        state = jax.tree.unflatten(self.definition.treedef, self.leaves)
+        return self._assemble(self.params.values())
+
+    def _assemble(self, leaves: Iterable[Any]) -> Any:
+        state = jax.tree.unflatten(self.definition.treedef, leaves)
         return nnx.merge(self.definition.graphdef, state)
+
+    @property
+    def _module(self) -> Any:
+        return self._assemble(self.leaves)
 
     def init_cache(self, rows: int, length: int) -> Any:
         """Return the model's empty cache for `rows` sequences of `length` columns."""
-        return self.thaw().init_cache(rows, length)  # type: ignore[attr-defined]
+        return self._module.init_cache(rows, length)
 
     def share_prompts(
         self, cache: Any, lengths: jax.Array, *, beams: int, columns: int
     ) -> Any:
         """Return the module's cache for `beams` continuations of each prompt."""
-        share = self.thaw().share_prompts  # type: ignore[attr-defined]
+        share = self._module.share_prompts
         return share(cache, lengths, beams=beams, columns=columns)
 
     def __call__(
@@ -127,7 +135,7 @@ class Frozen:
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        return self.thaw()(tokens, positions, cache, at=at)  # type: ignore[operator]
+        return self._module(tokens, positions, cache, at=at)
 
     def layer_logits(
         self,
@@ -139,7 +147,7 @@ class Frozen:
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array, Any]:
         """Return the module's logits, those behind earlier layers, and the cache."""
-        read = self.thaw().layer_logits  # type: ignore[attr-defined]
+        read = self._module.layer_logits
         return read(tokens, positions, cache, layers=layers, at=at)
 
     def __repr__(self) -> str:

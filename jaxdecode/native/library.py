@@ -86,7 +86,9 @@ def _built() -> Path:
 
 def _compiler() -> str:
     asked = os.environ.get("CC")
-    found = next(filter(None, map(shutil.which, [asked] if asked else _COMPILERS)), None)
+    found = next(
+        filter(None, map(shutil.which, [asked] if asked else _COMPILERS)), None
+    )
     if found is None:
         raise _BuildError(f"no C compiler found (looked for {asked or _COMPILERS})")
     return found

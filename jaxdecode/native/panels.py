@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxdecode.core import check
 from jaxdecode.core.pytree import pytree, static
 
 PANEL = 32
@@ -36,18 +37,24 @@ class Panels:
     kind: str = static()
 
 
-def pack(matrix: np.ndarray) -> Panels:
-    """Return a float32, bfloat16 or int8 matrix [O, I] in panels."""
+def pack(matrix: Any) -> Panels:
+    """Return a float32, bfloat16 or int8 matrix [O, I] in panels; it may be traced."""
     kind = np.dtype(matrix.dtype).name
     outputs, inputs = matrix.shape
-    count = -(-outputs // PANEL)
     numbers = 1 if kind == "float32" else 2
-    steps = -(-inputs // numbers)
+    count, steps = -(-outputs // PANEL), -(-inputs // numbers)
+    of = jnp if check.is_traced(matrix) else np
     missing = ((0, count * PANEL - outputs), (0, steps * numbers - inputs))
     if any(map(any, missing)):
-        matrix = np.pad(matrix, missing)
-    words = np.ascontiguousarray(matrix).view(WORDS[kind])
-    lines = words.reshape(count, PANEL, steps).swapaxes(1, 2)
+        matrix = of.pad(matrix, missing)
+    if of is np:
+        words = np.ascontiguousarray(matrix).view(WORDS[kind])
+    elif kind == "float32":
+        words = matrix
+    else:
+        halves = matrix.reshape(count * PANEL, steps, numbers)
+        words = lax.bitcast_convert_type(halves, WORDS[kind])
+    lines = of.swapaxes(words.reshape(count, PANEL, steps), 1, 2)
     return Panels(jnp.array(lines, copy=True), shape=(outputs, inputs), kind=kind)
 
 

@@ -21,9 +21,9 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.models import parameter_shapes
 from jaxdecode.models.config import ModelConfig, RopeScaling
-from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.weights.checkpoint import Checkpoint, TokenizerSource, open_checkpoint
 from jaxdecode.weights.errors import CheckpointError
 from jaxdecode.weights.safetensors_file import SafetensorsFile

@@ -127,7 +127,8 @@ def test_the_derivative_by_the_weights_equals_differences_of_the_reference(case)
 
 
 def test_a_bfloat16_model_refuses_to_be_differentiated():
-    model, rows = model_of(PLAIN, "bfloat16"), tokens_of(3)
+    plain = build(PLAIN, random_params(PLAIN), "bfloat16", native=False)
+    model, rows = plain, tokens_of(3)
 
     def loss(model):
         return read(model, rows)[0].sum()

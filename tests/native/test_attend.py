@@ -1,0 +1,116 @@
+"""Attention by the kernel against a loop over columns, in float64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdecode.models.attention import _attend_one
+from jaxdecode.native import attend_one
+
+POSITIONS = np.asarray([0, 5, 15, 16, 29, 88], np.int32)
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+
+
+def case(dtype, heads=6, kv_heads=2, columns=89, size=32, seed=0):
+    """Queries, stored keys and values, and the numbers those stand for."""
+    rng = np.random.default_rng(seed)
+    rows = len(POSITIONS)
+    q = rng.standard_normal((rows, heads, size), np.float32)
+    shape = (2, rows, kv_heads, columns, size)
+    kept = jnp.asarray(rng.standard_normal(shape, np.float32)).astype(dtype)
+    words = jax.lax.bitcast_convert_type(kept, jnp.uint16)
+    stored = kept if dtype == "float32" else words
+    return jnp.asarray(q), stored[0], stored[1], np.asarray(kept, np.float64)
+
+
+def expected(q, numbers, window):
+    """Softmax-weighted values of the columns each row sees, one by one."""
+    q, out = np.asarray(q, np.float64), np.zeros(q.shape)
+    group = q.shape[1] // numbers.shape[2]
+    for b, position in enumerate(POSITIONS):
+        first = max(0, position + 1 - (window or position + 1))
+        for h in range(q.shape[1]):
+            keys, values = numbers[:, b, h // group, first : position + 1]
+            weights = np.exp(keys @ q[b, h] - (keys @ q[b, h]).max())
+            out[b, h] = weights @ values / weights.sum()
+    return out
+
+
+def attend(q, keys, values, window=None, positions=POSITIONS):
+    twin = functools.partial(_attend_one, window=window)
+    return attend_one(q, keys, values, jnp.asarray(positions), window, twin)
+
+
+@DTYPES
+@pytest.mark.parametrize("heads", [(6, 2), (2, 2), (5, 1), (8, 1), (9, 3)])
+@pytest.mark.parametrize(("size", "window"), [(32, None), (64, None), (96, 7)])
+def test_it_equals_a_loop_over_the_columns(dtype, heads, size, window):
+    q, keys, values, numbers = case(dtype, *heads, size=size)
+    got = attend(q, keys, values, window)
+    np.testing.assert_allclose(got, expected(q, numbers, window), atol=3e-6)
+
+
+@DTYPES
+def test_it_equals_the_plain_form(dtype):
+    q, keys, values, _ = case(dtype)
+    plain = _attend_one(q, keys, values, jnp.asarray(POSITIONS), window=None)
+    atol = 1e-5 if dtype == "float32" else 3e-2  # the plain form rounds to bfloat16
+    np.testing.assert_allclose(attend(q, keys, values), plain, atol=atol)
+
+
+@DTYPES
+def test_bits_depend_on_live_columns_only(dtype):
+    q, keys, values, _ = case(dtype)
+    whole = np.asarray(attend(q, keys, values))
+    dirt = jnp.full_like(keys[:, :, 30:], 7 if keys.dtype == jnp.uint16 else jnp.nan)
+    filled = [
+        jnp.concatenate([kept[:, :, :30], dirt], axis=2) for kept in (keys, values)
+    ]
+    cut = [kept[:, :, :30] for kept in (keys, values)]
+    for other in (filled, cut):
+        np.testing.assert_array_equal(attend(q, *other)[:5], whole[:5])
+    alone = attend(q[3:4], keys[3:4], values[3:4], positions=POSITIONS[3:4])
+    np.testing.assert_array_equal(alone[0], whole[3])
+
+
+def test_vmap_equals_a_loop():
+    q, keys, values, _ = case("bfloat16")
+    many = jnp.stack([q, q * 0.5])
+    got = jax.vmap(lambda q: attend(q, keys, values))(many)
+    for i in range(2):
+        np.testing.assert_array_equal(got[i], attend(many[i], keys, values))
+
+
+def test_slopes_are_those_of_the_plain_form():
+    q, keys, values, _ = case("float32")
+
+    def total(attend, *operands):
+        return (attend(*operands) ** 2).sum()
+
+    def plain(*operands):
+        return _attend_one(*operands, jnp.asarray(POSITIONS), window=None)
+
+    got = jax.grad(functools.partial(total, attend), argnums=(0, 1, 2))(q, keys, values)
+    wanted = jax.grad(functools.partial(total, plain), argnums=(0, 1, 2))(
+        q, keys, values
+    )
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("place", ["query", "key", "value"])
+def test_a_broken_number_is_not_hidden(place):
+    q, keys, values, _ = case("float32")
+    sound = np.asarray(attend(q, keys, values))
+    if place == "query":
+        q = q.at[2, :, 0].set(jnp.nan)
+    elif place == "key":
+        keys = keys.at[2, :, 3, 0].set(jnp.nan)
+    else:
+        values = values.at[2, :, 3, :].set(jnp.nan)
+    broken = np.asarray(attend(q, keys, values))
+    assert np.isnan(broken[2]).all()
+    np.testing.assert_array_equal(np.delete(broken, 2, 0), np.delete(sound, 2, 0))

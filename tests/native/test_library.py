@@ -1,0 +1,78 @@
+"""Where the kernels come from, and what happens where they cannot."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxdecode.models import build, random_params
+from jaxdecode.native import library, why_unavailable
+from tests.models.model_cases import PLAIN, read, tokens_of
+
+SAY = "from jaxdecode.native import why_unavailable as w; print(w())"
+
+
+def said_by_another_process(tmp_path, **variables):
+    environment = os.environ | {"JAXDECODE_CACHE": str(tmp_path)} | variables
+    done = subprocess.run(
+        [sys.executable, "-c", SAY],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_they_can_be_turned_off(tmp_path):
+    assert said_by_another_process(tmp_path, JAXDECODE_NATIVE="off") == (
+        "JAXDECODE_NATIVE is off"
+    )
+
+
+def test_without_a_compiler_the_reason_is_told(tmp_path):
+    said = said_by_another_process(tmp_path, CC="no-such-compiler")
+    assert "no C compiler found (looked for no-such-compiler)" in said
+
+
+def test_a_compiler_that_refuses_is_quoted(tmp_path):
+    refusing = tmp_path / "cc"
+    refusing.write_text("#!/bin/sh\necho 'x.c:1: error: no AVX2 here' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    said = said_by_another_process(tmp_path, CC=str(refusing))
+    assert "refused the kernels: x.c:1: error: no AVX2 here" in said
+
+
+@pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable())
+def test_they_are_compiled_once(tmp_path):
+    assert said_by_another_process(tmp_path) == ""
+    (made,) = (tmp_path / "native").glob("kernels-*.so")
+    before = made.stat().st_mtime_ns
+    assert said_by_another_process(tmp_path) == ""
+    assert made.stat().st_mtime_ns == before
+    assert list((tmp_path / "native").iterdir()) == [made]
+
+
+def test_a_model_that_insists_on_them_is_refused_where_there_are_none(monkeypatch):
+    monkeypatch.setenv(library.VARIABLE, "off")
+    with pytest.raises(ValueError, match="`native` must be False here: JAXDECODE_NAT"):
+        build(PLAIN, random_params(PLAIN), native=True)
+
+
+@pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable())
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_a_model_says_the_same_with_and_without_them(dtype):
+    rows = tokens_of(7, 3)
+    with_them, without = (
+        build(PLAIN, random_params(PLAIN), dtype, native=native)
+        for native in (True, False)
+    )
+    atol = {"float32": 1e-5, "bfloat16": 5e-2, "int8": 5e-2}[dtype]
+    for row, length in enumerate((7, 3)):
+        got, wanted = (read(m, rows)[0][row, :length] for m in (with_them, without))
+        np.testing.assert_allclose(got, wanted, atol=atol)
+    assert with_them.params.keys() == without.params.keys()
+    for name, value in without.params.items():
+        np.testing.assert_array_equal(with_them.params[name], value)

@@ -1,0 +1,146 @@
+"""Products by the kernel against the same sums in numpy, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdecode.models.quantize import quantize_matrix
+from jaxdecode.native import look_up, pack, panel_products, unpack
+from jaxdecode.native.product import INT14
+
+KINDS = ["float32", "bfloat16", "int8"]
+SHAPES = [(32, 64), (37, 24), (1, 2), (101, 33), (96, 1)]
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
+
+
+def matrix_of(kind, shape, seed=0):
+    """A stored matrix, its scale (or None), and the numbers they stand for."""
+    draw = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    if kind == "int8":
+        stored, scale = quantize_matrix(draw)
+        return stored, scale, stored.astype(np.float64) * scale[:, None]
+    stored = np.asarray(jnp.asarray(draw).astype(kind))
+    return stored, None, stored.astype(np.float64)
+
+
+def rows_of(count, inputs, seed=1):
+    return np.random.default_rng(seed).standard_normal((count, inputs), np.float32)
+
+
+def rounded(rows, kind):
+    """What a kind keeps of rows, in float64."""
+    if kind == "bfloat16":
+        return np.asarray(jnp.asarray(rows).astype(kind)).astype(np.float64)
+    if kind == "int8":
+        step = np.abs(rows).max(1, keepdims=True).astype(np.float64) / INT14
+        return np.rint(rows / step) * step
+    return rows.astype(np.float64)
+
+
+def multiply(rows, stored, scale):
+    return panel_products(rows, [pack(stored)], [scale])[0]
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 19, 131])
+def test_a_product_equals_the_sum_of_its_terms(kind, shape, count):
+    stored, scale, numbers = matrix_of(kind, shape)
+    rows = rows_of(count, shape[1])
+    got = multiply(jnp.asarray(rows), stored, scale)
+    wanted = rounded(rows, kind) @ numbers.T
+    bound = np.abs(rounded(rows, kind)) @ np.abs(numbers.T)
+    # A unit in the last place of each partial sum; int8 rounds halves either way.
+    slack = 1e-6 if kind != "int8" else 2.0 / INT14
+    assert (np.abs(got - wanted) <= slack * bound + 1e-6).all()
+
+
+@EVERY_KIND
+def test_a_row_has_the_same_bits_in_every_company(kind):
+    stored, scale, _ = matrix_of(kind, (101, 65))
+    rows = rows_of(150, 65)
+    whole = np.asarray(multiply(jnp.asarray(rows), stored, scale))
+    for first, count in [(0, 1), (3, 2), (7, 8), (11, 13), (20, 130)]:
+        part = multiply(jnp.asarray(rows[first : first + count]), stored, scale)
+        np.testing.assert_array_equal(part, whole[first : first + count])
+
+
+def test_int8_sums_do_not_overflow_at_their_largest():
+    stored = np.full((33, 9001), 127, np.int8)
+    scale = np.full((33,), 0.5, np.float32)
+    got = multiply(jnp.ones((3, 9001), jnp.float32), stored, scale)
+    np.testing.assert_allclose(got, 127 * 0.5 * 9001, rtol=1e-6)
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unpacking_gives_the_matrix_back(kind, shape):
+    stored, _, _ = matrix_of(kind, shape)
+    panels = pack(stored)
+    np.testing.assert_array_equal(unpack(panels), stored)
+    ids = np.arange(shape[0])[::-1].reshape(1, -1)
+    np.testing.assert_array_equal(look_up(panels, jnp.asarray(ids)), stored[ids])
+    traced = jax.jit(lambda m: pack(m).words)(stored)
+    np.testing.assert_array_equal(traced, panels.words)
+
+
+@EVERY_KIND
+def test_matrices_of_one_call_equal_calls_of_their_own(kind):
+    kept = [matrix_of(kind, (outputs, 48), outputs) for outputs in (96, 37, 5)]
+    rows = jnp.asarray(rows_of(9, 48))
+    together = panel_products(rows, [pack(k[0]) for k in kept], [k[1] for k in kept])
+    for got, (stored, scale, _) in zip(together, kept, strict=True):
+        np.testing.assert_array_equal(got, multiply(rows, stored, scale))
+
+
+@EVERY_KIND
+def test_vmap_over_rows_and_over_matrices_equals_a_loop(kind):
+    kept = [matrix_of(kind, (37, 24), seed) for seed in range(3)]
+    panels = [pack(k[0]) for k in kept]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *panels)
+    scales = None if kept[0][1] is None else jnp.stack([k[1] for k in kept])
+    rows = jnp.asarray(rows_of(10, 24).reshape(2, 5, 24))
+
+    def one(panels, scale, rows):
+        return panel_products(rows, [panels], [scale])[0]
+
+    over_rows = jax.vmap(one, in_axes=(None, None, 0))
+    got = jax.vmap(over_rows, in_axes=(0, 0, None))(stacked, scales, rows)
+    for m, (panel, (_, scale, _)) in enumerate(zip(panels, kept, strict=True)):
+        for r in range(2):
+            np.testing.assert_array_equal(got[m, r], one(panel, scale, rows[r]))
+
+
+@EVERY_KIND
+def test_slopes_by_the_rows_are_those_of_the_plain_product(kind):
+    stored, scale, numbers = matrix_of(kind, (37, 24))
+    rows, push = jnp.asarray(rows_of(5, 24)), rows_of(5, 37, seed=2)
+
+    def pushed(rows):
+        return (multiply(rows, stored, scale) * push).sum()
+
+    np.testing.assert_allclose(jax.grad(pushed)(rows), push @ numbers, atol=1e-4)
+
+
+def test_slopes_by_a_float32_matrix_are_those_of_the_plain_product():
+    stored, _, _ = matrix_of("float32", (37, 24))
+    rows, push = jnp.asarray(rows_of(5, 24)), rows_of(5, 37, seed=2)
+
+    def pushed(panels):
+        return (panel_products(rows, [panels], [None])[0] * push).sum()
+
+    slope = jax.grad(pushed)(pack(stored))
+    np.testing.assert_allclose(unpack(slope), push.T @ rows, atol=1e-4)
+
+
+@EVERY_KIND
+def test_a_broken_number_stays_in_its_row(kind):
+    stored, scale, _ = matrix_of(kind, (37, 24))
+    rows = rows_of(9, 24)
+    sound = multiply(jnp.asarray(rows), stored, scale)
+    rows[4, 3] = np.nan
+    broken = np.asarray(multiply(jnp.asarray(rows), stored, scale))
+    assert np.isnan(broken[4]).all()
+    others = np.arange(9) != 4
+    np.testing.assert_array_equal(broken[others], np.asarray(sound)[others])
