@@ -21,7 +21,7 @@ from pathlib import Path
 
 import jax
 import jax.ffi
-import jaxlib
+from jaxlib import version as jaxlib_version
 
 from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.core.compile_cache import processor
@@ -120,6 +120,6 @@ def _fingerprint(compiler: str) -> str:
     """Return what a compiled library depends on, as a short name."""
     here = Path(__file__).parent
     parts = [(here / name).read_bytes() for name in SOURCES]
-    parts += [jaxlib.__version__.encode(), processor().encode()]
+    parts += [jaxlib_version.__version__.encode(), processor().encode()]
     parts += [compiler.encode(), " ".join(FLAGS).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
