@@ -66,6 +66,12 @@ static int is_question(const XLA_FFI_CallFrame* frame) {
   return frame->stage != XLA_FFI_ExecutionStage_EXECUTE;
 }
 
+static const void* address(const XLA_FFI_Buffer* b, int64_t axes,
+                           const XLA_FFI_Buffer* out, int64_t out_axes, int64_t index,
+                           int bytes) {
+  return (const char*)b->data + item_of(b, axes, out, out_axes, index) * bytes;
+}
+
 /* ---- products ---- */
 
 enum { ROWS_AT_ONCE = 128, MATRICES_MAX = 4 };
@@ -88,7 +94,17 @@ static void product_parts(const void* data, int64_t from, int64_t to) {
   }
 }
 
-static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item) {
+/* Rounds the rows of a product to `digits`; returns their scales, which stand behind. */
+static const float* round_rows(const product* p, int64_t inputs, int16_t* digits) {
+  float* scales = (float*)(digits + 2 * p->count * p->steps);
+  const float* rows = (const float*)p->rows;
+  for (int64_t r = 0; r < p->count; r++)
+    scales[r] = round_row(rows + r * inputs, inputs, p->steps, digits + 2 * r * p->steps);
+  return scales;
+}
+
+static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item,
+                                    int16_t* digits) {
   const XLA_FFI_Buffer* rows = operand(frame, 0);
   const XLA_FFI_DataType type = operand(frame, 1)->dtype;
   const int scaled = type == XLA_FFI_DataType_U16;
@@ -103,15 +119,14 @@ static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item
     p->count = axis(out, 2);
     p->outputs = axis(out, 1);
     p->steps = axis(matrix, 2);
-    p->rows = (const uint32_t*)((const char*)rows->data +
-                                item_of(rows, 2, out, 2, item) * (scaled || type == XLA_FFI_DataType_U32 ? 2 : 4));
-    p->panels = (const char*)matrix->data + item_of(matrix, 3, out, 2, item) * (scaled ? 2 : 4);
+    p->panels = address(matrix, 3, out, 2, item, scaled ? 2 : 4);
     p->out = (float*)out->data + item * p->count * p->outputs;
+    p->rows = address(rows, 2, out, 2, item, type == XLA_FFI_DataType_U32 ? 2 : 4);
     if (scaled) {
-      const XLA_FFI_Buffer* by_row = operand(frame, 1 + task.matrices);
-      const XLA_FFI_Buffer* by_output = operand(frame, 2 + task.matrices + m);
-      p->row_scale = (const float*)by_row->data + item_of(by_row, 1, out, 2, item);
-      p->scale = (const float*)by_output->data + item_of(by_output, 1, out, 2, item);
+      p->scale = address(operand(frame, 1 + task.matrices + m), 1, out, 2, item, 4);
+      p->row_scale = m > 0 ? task.of[0].row_scale
+                           : round_rows(p, axis(rows, 1), digits);
+      p->rows = (const uint32_t*)digits;
     }
     panels += task.panels[m] = axis(matrix, 3);
   }
@@ -119,20 +134,26 @@ static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item
   return share(frame, product_parts, &task, panels * task.blocks);
 }
 
-/* (rows [.., M, I], N matrices in panels [.., P, steps, 32]
-   [, row scales [.., M], N scales [.., O]]) -> N times float32 [.., M, O].
-   Rows are float32 for float32 panels, bfloat16 for panels of uint32, int16 for panels
-   of uint16, which alone have scales. */
+/* (rows [.., M, I], N matrices in panels [.., P, steps, 32][, N scales [.., O]])
+   -> N times float32 [.., M, O]. Rows are bfloat16 for panels of uint32, else float32;
+   panels of uint16 (int8), which alone have scales, round them. */
 XLA_FFI_Error* jaxdecode_product(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
-  const int64_t matrices = frame->rets.size;
-  if (matrices > MATRICES_MAX) return refuse(frame, "jaxdecode_product: too many matrices");
-  const int64_t items = items_in(result(frame, 0), 2);
-  for (int64_t item = 0; item < items; item++) {
-    XLA_FFI_Error* error = multiply_item(frame, item);
-    if (error != NULL) return error;
+  if (frame->rets.size > MATRICES_MAX)
+    return refuse(frame, "jaxdecode_product: too many matrices");
+  const XLA_FFI_Buffer *matrix = operand(frame, 1), *out = result(frame, 0);
+  int16_t* digits = NULL;
+  if (matrix->dtype == XLA_FFI_DataType_U16) {
+    /* The digits of all rows, then a scale for each. */
+    digits = malloc((size_t)axis(out, 2) * (axis(matrix, 2) + 1) * 4 + 1);
+    if (digits == NULL) return refuse(frame, "jaxdecode_product: no memory for rows");
   }
-  return NULL;
+  XLA_FFI_Error* error = NULL;
+  const int64_t items = items_in(out, 2);
+  for (int64_t item = 0; item < items && error == NULL; item++)
+    error = multiply_item(frame, item, digits);
+  free(digits);
+  return error;
 }
 
 /* ---- attention ---- */
@@ -149,21 +170,19 @@ static void attention_parts(const void* data, int64_t from, int64_t to) {
   const int64_t kv_heads = axis(task->keys, 3);
   const int wide = task->keys->dtype == XLA_FFI_DataType_F32, bytes = wide ? 4 : 2;
   for (int64_t part = from; part < to; part++) {
-    const int64_t row = part / kv_heads;
-    const int64_t at = ((const int32_t*)task->positions->data)[item_of(
-        task->positions, 0, task->out, 2, row)];
-    const int64_t columns = axis(task->keys, 2), end = at < columns ? at + 1 : columns;
+    const int64_t row = part / kv_heads, columns = axis(task->keys, 2);
+    const int64_t at = *(const int32_t*)address(task->positions, 0, task->out, 2, row, 4);
     const attention a = {
-        .queries = (const float*)task->queries->data + item_of(task->queries, 2, task->out, 2, row),
-        .keys = (const char*)task->keys->data + item_of(task->keys, 3, task->out, 2, row) * bytes,
-        .values = (const char*)task->values->data + item_of(task->values, 3, task->out, 2, row) * bytes,
+        .queries = address(task->queries, 2, task->out, 2, row, 4),
+        .keys = address(task->keys, 3, task->out, 2, row, bytes),
+        .values = address(task->values, 3, task->out, 2, row, bytes),
         .out = (float*)task->out->data + row * product_of_last(task->out, 2),
         .heads = axis(task->out, 2),
         .kv_heads = kv_heads,
         .columns = columns,
         .size = axis(task->out, 1),
         .from = task->window > 0 && at >= task->window ? at + 1 - task->window : 0,
-        .to = end};
+        .to = at < columns ? at + 1 : columns};
     if (!attend(&a, part % kv_heads, wide)) atomic_store(&task->out_of_memory, 1);
   }
 }

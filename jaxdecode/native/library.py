@@ -30,6 +30,7 @@ VARIABLE = "JAXDECODE_NATIVE"
 SOURCES = ("simd.h", "work.h", "product.h", "attention.h", "kernels.c")
 HANDLERS = ("jaxdecode_product", "jaxdecode_attend")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
+FLAGS += ("-fno-math-errno", "-fno-trapping-math")  # or rounding is not vectorised
 COMPILE_SECONDS_MAX = 120
 
 
@@ -102,7 +103,7 @@ def _compile(compiler: str, made: Path) -> None:
     command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", "-o", str(made)]
     try:
         done = subprocess.run(
-            [*command, str(here / SOURCES[-1])],
+            [*command, str(here / SOURCES[-1]), "-lm"],
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from jax import lax
 from jaxdecode.native.panels import Panels, unpack
 
 MATRICES_MAX = 4  # of one call, as in kernels.c
-INT14 = 8191  # of int16: with int8 weights, 2048 products fit into an int32
+INT14 = 8191  # what the kernel rounds a row's largest entry to, for int8 matrices
 
 
 def panel_products(
@@ -46,15 +46,11 @@ def panel_products(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def _products(rows, words, scales, shapes, kind):
-    row_scales = []
     if kind == "bfloat16":
-        rows = _even(rows.astype(jnp.bfloat16))
-    if kind == "int8":
-        rows, row_scale = round_rows(rows)
-        rows, row_scales = _even(rows), [row_scale[:, 0]]
+        rows = jnp.pad(rows.astype(jnp.bfloat16), ((0, 0), (0, rows.shape[1] % 2)))
     results = [jax.ShapeDtypeStruct((rows.shape[0], o), jnp.float32) for o, _ in shapes]
     call = jax.ffi.ffi_call("jaxdecode_product", results, vmap_method="expand_dims")
-    return list(call(rows, *words, *row_scales, *scales))
+    return list(call(rows, *words, *scales))
 
 
 @_products.defjvp
@@ -75,17 +71,6 @@ def _products_jvp(shapes, kind, primals, tangents):
         ]
         slopes = [a + b for a, b in zip(slopes, moved, strict=True)]
     return results, slopes
-
-
-def round_rows(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return rows [M, I] as int16 of 14 bits, and their float32 scale [M, 1]."""
-    largest = jnp.max(jnp.abs(rows), axis=-1, keepdims=True)
-    scale = jnp.maximum(largest, jnp.float32(1e-30)) / jnp.float32(INT14)
-    return jnp.round(rows / scale).astype(jnp.int16), scale
-
-
-def _even(rows: jax.Array) -> jax.Array:
-    return jnp.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
 
 
 def _dot(rows: jax.Array, matrix: jax.Array) -> jax.Array:
