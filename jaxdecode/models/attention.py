@@ -22,14 +22,15 @@ from jaxdecode.core.pytree import pytree, static
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.layers import (
     CACHE_DTYPE,
+    LayerNorm,
     Linear,
     RMSNorm,
     batched_product,
-    side_by_side,
+    project,
 )
 from jaxdecode.models.rope import Rotation, rotation
 from jaxdecode.models.shared_attention import shared_place
-from jaxdecode.native import HEAD_MULTIPLE, attend_one
+from jaxdecode.native import HEAD_MULTIPLE, attend_columns
 
 
 @pytree
@@ -37,27 +38,31 @@ class Place:
     """Where the new tokens of a call are; computed once, shared by all layers.
 
     Args:
-      starts: int32 [B], position of each row's first new token.
+      positions: int32 [B, S], of the new tokens.
       seen: bool [B, 1, 1, S, T] by look-back window (None: no limit): whether token s
         attends to column t.
       turn: the rotation to the tokens' positions; None without rotary positions.
       native: whether a kernel may read the cache. Static.
     """
 
-    starts: jax.Array
+    positions: jax.Array
     seen: dict[int | None, jax.Array]
     turn: Rotation | None
     native: bool = static(default=False)
+
+    @property
+    def starts(self) -> jax.Array:
+        """Position of each row's first new token, int32 [B]."""
+        return self.positions[:, 0]
 
     def mix(
         self, q_BSHD: jax.Array, cache: KVCache, layer: int, window: int | None
     ) -> jax.Array:
         """Return what scaled queries gather from a layer of the cache, [B, S, H, D]."""
-        one_each = q_BSHD.shape[1] == 1 and q_BSHD.shape[3] % HEAD_MULTIPLE == 0
-        if self.native and one_each:
+        if self.native and q_BSHD.shape[3] % HEAD_MULTIPLE == 0:
             stored = (cache.keys[layer], cache.values[layer])
-            twin = functools.partial(_attend_one, window=window)
-            return attend_one(q_BSHD[:, 0], *stored, self.starts, window, twin)[:, None]
+            twin = functools.partial(_attend_seen, window=window)
+            return attend_columns(q_BSHD, *stored, self.positions, window, twin)
         return attend(q_BSHD, *cache.read(layer), self.seen[window])
 
 
@@ -74,7 +79,7 @@ def place(
     if isinstance(cache, SharedCache):
         return shared_place(positions, cache, windows, turn)
     return Place(
-        starts=positions[:, 0],
+        positions=positions,
         seen={w: visible(positions, cache.length, w) for w in windows},
         turn=turn,
         native=native,
@@ -136,9 +141,18 @@ class Attention(nnx.Module):
         self.window = config.window(layer)
         self.scale = score_scale(config, layer)
 
-    def __call__(self, x: jax.Array, where: Any, cache: Any) -> tuple[jax.Array, Any]:
-        """Return what the tokens `x` [B, S, W] gather, and the cache with them in."""
-        q, k, v = map(self.heads, side_by_side(x, self.q, self.k, self.v))
+    def __call__(
+        self, x: jax.Array, norm: RMSNorm | LayerNorm, where: Any, cache: Any
+    ) -> tuple[jax.Array, Any]:
+        """Return what the tokens `norm(x)` gather, and the cache with them in.
+
+        Args:
+          x: float32 [B, S, W].
+          norm: what normalises it.
+          where: the tokens' `Place` in a cache of its kind.
+          cache: what is remembered so far.
+        """
+        q, k, v = map(self.heads, project(x, norm, self.q, self.k, self.v))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if where.turn is not None:
@@ -181,10 +195,10 @@ def attend(
     return jnp.moveaxis(mixed, 3, 1).reshape(b, s, h, d)
 
 
-def _attend_one(q_BHD, keys, values, positions, *, window):
-    """Return what `attend_one` does, in plain JAX."""
-    seen = visible(positions[:, None], keys.shape[2], window)
-    return attend(q_BHD[:, None], as_numbers(keys), as_numbers(values), seen)[:, 0]
+def _attend_seen(q_BSHD, keys, values, positions, *, window):
+    """Do what `attend_columns` does, in plain JAX."""
+    seen = visible(positions, keys.shape[2], window)
+    return attend(q_BSHD, as_numbers(keys), as_numbers(values), seen)
 
 
 def score_scale(config: ModelConfig, layer: int) -> float:

@@ -16,6 +16,7 @@ from jaxdecode.models.layers import (
     LayerNorm,
     Linear,
     activation,
+    project,
     take_column,
 )
 
@@ -68,13 +69,14 @@ class GPT2(nnx.Module):
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        where = place(positions, cache, self.config, native=self.embedding.is_native)
+        where = place(
+            positions, cache, self.config, native=self.embedding.stored.is_native
+        )
         x = self.embedding(tokens) + self.positions(positions)
         for block in self.layers:
             x, cache = block(x, where, cache)
-        x = self.norm(x if at is None else take_column(x, at))
-        logits = self.embedding.attend(x) if self.head is None else self.head(x)
-        return logits, cache
+        x = x if at is None else take_column(x, at)
+        return project(x, self.norm, self.head or self.embedding)[0], cache
 
 
 class GPT2Block(nnx.Module):
@@ -98,7 +100,7 @@ class GPT2Block(nnx.Module):
     def __call__(
         self, x: jax.Array, where: Place, cache: KVCache
     ) -> tuple[jax.Array, KVCache]:
-        gathered, cache = self.attention(self.attention_norm(x), where, cache)
+        gathered, cache = self.attention(x, self.attention_norm, where, cache)
         x = x + gathered
         return x + self.mlp(self.mlp_norm(x)), cache
 

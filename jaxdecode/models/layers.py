@@ -6,7 +6,7 @@ over the last axis of both sides, as the checkpoints store them.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +22,13 @@ CACHE_DTYPE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
 
 
 def product(
-    rows: jax.Array, weight: jax.Array | Panels, scale: jax.Array | None = None
+    rows: jax.Array, weight: jax.Array, scale: jax.Array | None = None
 ) -> jax.Array:
     """Return `rows @ weight.T` in float32, `rows` rounded to the type of `weight`.
 
     Args:
       rows: float32 [..., I].
-      weight: float32, bfloat16 or int8 [O, I]; in panels, a kernel does the work.
+      weight: float32, bfloat16 or int8 [O, I].
       scale: float32 [O], by which an int8 weight's rows are multiplied.
 
     Returns:
@@ -36,9 +36,7 @@ def product(
     """
     flat = rows.reshape(-1, rows.shape[-1])
     count = flat.shape[0]
-    if isinstance(weight, Panels):
-        result = panel_products(flat, [weight], [scale])[0]
-    elif scale is None:
+    if scale is None:
         result = _dot(pad_lone(flat.astype(weight.dtype), axis=0), weight)[:count]
     else:
         digits, row_scale = split_rows(flat)
@@ -99,6 +97,54 @@ def pad_lone(operand: jax.Array, *, axis: int) -> jax.Array:
     return jnp.concatenate([operand, operand], axis)
 
 
+class Stored(NamedTuple):
+    """The arrays of an affine map; a scale where they are int8, a bias or None."""
+
+    weight: jax.Array | Panels
+    scale: jax.Array | None
+    bias: jax.Array | None
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the weight is laid out for the kernels of `jaxdecode.native`."""
+        return isinstance(self.weight, Panels)
+
+
+def project(
+    x: jax.Array,
+    norm: "RMSNorm | LayerNorm | None",
+    *maps: "Linear | Embedding",
+) -> list[jax.Array]:
+    """Return what each map makes of `norm(x)`, in one call where a kernel can.
+
+    Args:
+      x: float32 [..., I].
+      norm: what normalises `x` first; None is nothing.
+      *maps: affine maps of the same inputs.
+
+    Returns:
+      float32 [..., O] each.
+    """
+    kept = [m.stored for m in maps]
+    if norm is not None and not (kept[0].is_native and isinstance(norm, RMSNorm)):
+        x, norm = norm(x), None
+    if kept[0].is_native:
+        results = panel_products(
+            x.reshape(-1, x.shape[-1]),
+            [k.weight for k in kept],
+            [k.scale for k in kept],
+            norm=None if norm is None else norm.weight[...],
+            eps=0.0 if norm is None else norm.eps,
+        )
+    else:
+        results = [product(x, k.weight, k.scale) for k in kept]
+    shaped = [y.reshape(*x.shape[:-1], -1) for y in results]
+    return [
+        y if k.bias is None else y + over_last(k.bias, y)
+        for y, k in zip(shaped, kept, strict=True)
+    ]
+
+
 class Linear(nnx.Module):
     """An affine map, `x @ weight.T + bias`.
 
@@ -123,25 +169,13 @@ class Linear(nnx.Module):
         self.scale = _scale(outputs, dtype)
         self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32)) if bias else None
 
+    @property
+    def stored(self) -> "Stored":
+        """What a product needs of this map."""
+        return Stored(_value(self.weight), _value(self.scale), _value(self.bias))
+
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.shifted(product(x, _value(self.weight), _value(self.scale)))
-
-    def shifted(self, y: jax.Array) -> jax.Array:
-        """Add the bias, if there is one, to what the matrix gave."""
-        return y if self.bias is None else y + over_last(self.bias[...], y)
-
-
-def side_by_side(x: jax.Array, *maps: Linear) -> list[jax.Array]:
-    """Return what several maps make of the same `x`, in one call where a kernel can."""
-    weights = [_value(m.weight) for m in maps]
-    if not isinstance(weights[0], Panels):
-        return [m(x) for m in maps]
-    flat = x.reshape(-1, x.shape[-1])
-    results = panel_products(flat, weights, [_value(m.scale) for m in maps])
-    return [
-        m.shifted(y.reshape(*x.shape[:-1], -1))
-        for m, y in zip(maps, results, strict=True)
-    ]
+        return project(x, None, self)[0]
 
 
 class Embedding(nnx.Module):
@@ -174,13 +208,9 @@ class Embedding(nnx.Module):
         return table[ids]
 
     @property
-    def is_native(self) -> bool:
-        """Whether the table is laid out for the kernels of `jaxdecode.native`."""
-        return isinstance(_value(self.weight), Panels)
-
-    def attend(self, x: jax.Array) -> jax.Array:
-        """Return the product of `x` [..., width] with every vector: [..., V]."""
-        return product(x, _value(self.weight), _value(self.scale))
+    def stored(self) -> "Stored":
+        """What a product with every vector needs of this table."""
+        return Stored(_value(self.weight), _value(self.scale), None)
 
     def _scale_of(self, ids: jax.Array) -> jax.Array:
         return _value(self.scale)[ids][..., None]

@@ -18,7 +18,7 @@ from jaxdecode.models.layers import (
     Linear,
     RMSNorm,
     activation,
-    side_by_side,
+    project,
     take_column,
 )
 
@@ -70,7 +70,9 @@ class Llama(nnx.Module):
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        where = place(positions, cache, self.config, native=self.embedding.is_native)
+        where = place(
+            positions, cache, self.config, native=self.embedding.stored.is_native
+        )
         x = self.embedding(tokens)
         for block in self.layers:
             x, cache = block(x, where, cache)
@@ -108,7 +110,9 @@ class Llama(nnx.Module):
                     f"layer_logits: `layers` must be in [0, {len(self.layers) - 1}], "
                     f"got {layer}."
                 )
-        where = place(positions, cache, self.config, native=self.embedding.is_native)
+        where = place(
+            positions, cache, self.config, native=self.embedding.stored.is_native
+        )
         behind = [self.embedding(tokens)]
         for block in self.layers:
             x, cache = block(behind[-1], where, cache)
@@ -117,8 +121,8 @@ class Llama(nnx.Module):
         return self._logits(behind[-1], at), early, cache
 
     def _logits(self, x: jax.Array, at: jax.Array | None) -> jax.Array:
-        x = self.norm(x if at is None else take_column(x, at))
-        return self.embedding.attend(x) if self.head is None else self.head(x)
+        x = x if at is None else take_column(x, at)
+        return project(x, self.norm, self.head or self.embedding)[0]
 
 
 class LlamaBlock(nnx.Module):
@@ -142,13 +146,13 @@ class LlamaBlock(nnx.Module):
     def __call__(
         self, x: jax.Array, where: Place, cache: KVCache
     ) -> tuple[jax.Array, KVCache]:
-        gathered, cache = self.attention(self.attention_norm(x), where, cache)
+        gathered, cache = self.attention(x, self.attention_norm, where, cache)
         x = x + gathered
-        return x + self.mlp(self.mlp_norm(x)), cache
+        return x + self.mlp(x, self.mlp_norm), cache
 
 
 class GatedMLP(nnx.Module):
-    """`down(act(gate(x)) * up(x))`.
+    """`down(act(gate(n)) * up(n))` of `n = norm(x)`.
 
     Args:
       config: sizes and switches.
@@ -165,6 +169,6 @@ class GatedMLP(nnx.Module):
         self.down = Linear(hidden, width, bias=bias, dtype=dtype, rngs=rngs)
         self.activation = config.activation
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        gate, up = side_by_side(x, self.gate, self.up)
+    def __call__(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
+        gate, up = project(x, norm, self.gate, self.up)
         return self.down(activation(self.activation)(gate) * up)

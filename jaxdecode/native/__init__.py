@@ -1,7 +1,7 @@
 """Floor 2: kernels in C for the CPU, compiled on the machine that runs them."""
 
 from jaxdecode.native.attend import HEAD_MULTIPLE as HEAD_MULTIPLE
-from jaxdecode.native.attend import attend_one as attend_one
+from jaxdecode.native.attend import attend_columns as attend_columns
 from jaxdecode.native.library import is_available as is_available
 from jaxdecode.native.library import why_unavailable as why_unavailable
 from jaxdecode.native.panels import Panels as Panels

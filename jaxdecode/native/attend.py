@@ -1,4 +1,9 @@
-"""Attention of one new token per row by the kernel: only live columns are read."""
+"""Attention over a cache by the kernel: each token reads the columns it sees, alone.
+
+Nothing is shared between tokens but the reading of a key head by its query heads, so a
+token's bits depend on its own columns: not on the batch, on how many tokens are read at
+once, nor on how long the cache is.
+"""
 
 import functools
 
@@ -10,28 +15,30 @@ HEAD_MULTIPLE = 32  # numbers of a head that the kernel takes at once
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-def attend_one(q_BHD, keys, values, positions, window, twin):
-    """Return what one token per row gathers from the columns up to its own.
+def attend_columns(q_BSHD, keys, values, positions, window, twin):
+    """Return what tokens gather from the columns up to their own.
 
     Args:
-      q_BHD: float32 queries, scaled; D a multiple of 32.
+      q_BSHD: float32 queries, scaled; D a multiple of 32.
       keys: float32, or uint16 words of bfloat16, [B, K, T, D].
       values: the same.
-      positions: int32 [B], each row's column.
+      positions: int32 [B, S], each token's column.
       window: how many columns back a token sees; None for all. Static.
-      twin: the same in plain JAX, `twin(q_BHD, keys, values, positions)`, for slopes.
+      twin: the same in plain JAX, `twin(q_BSHD, keys, values, positions)`, for slopes.
         Static.
 
     Returns:
-      float32 [B, H, D]; a row's bits depend on nothing but its own live columns.
+      float32 [B, S, H, D].
     """
     del twin
-    result = jax.ShapeDtypeStruct(q_BHD.shape, jnp.float32)
+    result = jax.ShapeDtypeStruct(q_BSHD.shape, jnp.float32)
     call = jax.ffi.ffi_call("jaxdecode_attend", result, vmap_method="expand_dims")
-    return call(q_BHD, keys, values, positions, window=np.int64(window or 0))
+    # The kernel counts items by the leading axes, here [B, S]; those of 1 broadcast.
+    keys, values = keys[:, None], values[:, None]
+    return call(q_BSHD, keys, values, positions, window=np.int64(window or 0))
 
 
-@attend_one.defjvp
-def _attend_one_jvp(window, twin, primals, tangents):
-    result = attend_one(*primals, window, twin)
+@attend_columns.defjvp
+def _attend_columns_jvp(window, twin, primals, tangents):
+    result = attend_columns(*primals, window, twin)
     return result, jax.jvp(twin, primals, tangents)[1]

@@ -1,7 +1,7 @@
-/* One new token per row attends to the columns that its row has, and to no others.
+/* A token attends to the columns that it sees; no others are read.
 
-Scores and sums are float32 over a float32 or bfloat16 cache. What lies in columns not
-yet written is never read, so a result does not depend on how long the cache is. Words
+Scores and sums are float32 over a float32 or bfloat16 cache. A result depends on nothing
+but the token's own columns: not on the batch, nor on how long the cache is. Words
 of bfloat16 hold an even and an odd number; queries and sums are kept apart likewise. */
 
 #pragma once
@@ -15,7 +15,7 @@ of bfloat16 hold an even and an odd number; queries and sums are kept apart like
 enum { GROUP_MAX = 4 }; /* query heads that share a pass over the columns */
 
 typedef struct {
-  const float *queries;        /* [heads, size], scaled; of one row */
+  const float *queries;        /* [heads, size], scaled; of one token */
   const char *keys, *values;   /* [kv_heads, columns, size] of float32 or bfloat16 */
   float* out;                  /* [heads, size] */
   int64_t heads, kv_heads, columns, size, from, to; /* columns `from` to `to` are seen */

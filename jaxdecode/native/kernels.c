@@ -7,6 +7,7 @@ Leading axes of any operand may be missing or 1: `vmap` adds them, and they broa
 
 #include "attention.h"
 #include "product.h"
+#include "rows.h"
 #include "work.h"
 
 static const XLA_FFI_Buffer* operand(const XLA_FFI_CallFrame* frame, int64_t index) {
@@ -72,6 +73,10 @@ static const void* address(const XLA_FFI_Buffer* b, int64_t axes,
   return (const char*)b->data + item_of(b, axes, out, out_axes, index) * bytes;
 }
 
+static float attribute(const XLA_FFI_CallFrame* frame, int64_t index) {
+  return *(const float*)((const XLA_FFI_Scalar*)frame->attrs.attrs[index])->value;
+}
+
 /* ---- products ---- */
 
 enum { ROWS_AT_ONCE = 128, MATRICES_MAX = 4 };
@@ -94,65 +99,87 @@ static void product_parts(const void* data, int64_t from, int64_t to) {
   }
 }
 
-/* Rounds the rows of a product to `digits`; returns their scales, which stand behind. */
-static const float* round_rows(const product* p, int64_t inputs, int16_t* digits) {
-  float* scales = (float*)(digits + 2 * p->count * p->steps);
-  const float* rows = (const float*)p->rows;
-  for (int64_t r = 0; r < p->count; r++)
-    scales[r] = round_row(rows + r * inputs, inputs, p->steps, digits + 2 * r * p->steps);
-  return scales;
+/* A call's rows as the matrices want them; they live in one piece of memory. */
+typedef struct {
+  uint32_t* words;   /* [count, steps] */
+  float* row_scale;  /* [count] */
+  float* normalised; /* [inputs], one row */
+} prepared;
+
+static int make_room(prepared* room, int64_t count, int64_t steps, int64_t inputs) {
+  room->words = malloc((size_t)(count * (steps + 1) + inputs + 1) * 4);
+  room->row_scale = (float*)(room->words + count * steps);
+  room->normalised = room->row_scale + count;
+  return room->words != NULL;
+}
+
+static void prepare(const prepared* room, const float* rows, int64_t count, int64_t inputs,
+                    int64_t steps, const float* norm, float eps, XLA_FFI_DataType type) {
+  for (int64_t r = 0; r < count; r++) {
+    const float* row = rows + r * inputs;
+    uint32_t* to = room->words + r * steps;
+    if (norm != NULL) {
+      float* straight = type == XLA_FFI_DataType_F32 ? (float*)to : room->normalised;
+      normalise(row, norm, eps, inputs, straight);
+      row = straight;
+    }
+    if (type == XLA_FFI_DataType_U32) to_bfloat16(row, inputs, steps, (uint16_t*)to);
+    if (type == XLA_FFI_DataType_U16)
+      room->row_scale[r] = to_int14(row, inputs, steps, (int16_t*)to);
+  }
 }
 
 static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item,
-                                    int16_t* digits) {
-  const XLA_FFI_Buffer* rows = operand(frame, 0);
+                                    const prepared* room) {
+  const XLA_FFI_Buffer *rows = operand(frame, 0), *norm = NULL;
   const XLA_FFI_DataType type = operand(frame, 1)->dtype;
   const int scaled = type == XLA_FFI_DataType_U16;
+  const float eps = attribute(frame, 0);
   product_task task = {.matrices = frame->rets.size,
                        .strip = type == XLA_FFI_DataType_F32   ? strip_float32
                                 : type == XLA_FFI_DataType_U32 ? strip_bfloat16
                                                                : strip_int8};
+  if (eps >= 0.0f) norm = operand(frame, frame->args.size - 1);
   int64_t panels = 0;
   for (int64_t m = 0; m < task.matrices; m++) {
     const XLA_FFI_Buffer *matrix = operand(frame, 1 + m), *out = result(frame, m);
     product* p = &task.of[m];
-    p->count = axis(out, 2);
-    p->outputs = axis(out, 1);
-    p->steps = axis(matrix, 2);
+    *p = (product){.count = axis(out, 2), .outputs = axis(out, 1),
+                   .steps = axis(matrix, 2), .rows = room->words,
+                   .row_scale = room->row_scale};
     p->panels = address(matrix, 3, out, 2, item, scaled ? 2 : 4);
     p->out = (float*)out->data + item * p->count * p->outputs;
-    p->rows = address(rows, 2, out, 2, item, type == XLA_FFI_DataType_U32 ? 2 : 4);
-    if (scaled) {
-      p->scale = address(operand(frame, 1 + task.matrices + m), 1, out, 2, item, 4);
-      p->row_scale = m > 0 ? task.of[0].row_scale
-                           : round_rows(p, axis(rows, 1), digits);
-      p->rows = (const uint32_t*)digits;
-    }
+    if (scaled) p->scale = address(operand(frame, 1 + task.matrices + m), 1, out, 2, item, 4);
+    if (room->words == NULL) p->rows = address(rows, 2, out, 2, item, 4);
     panels += task.panels[m] = axis(matrix, 3);
   }
-  task.blocks = (task.of[0].count + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
+  const XLA_FFI_Buffer* out = result(frame, 0);
+  const product* p = &task.of[0];
+  if (room->words != NULL)
+    prepare(room, address(rows, 2, out, 2, item, 4), p->count, axis(rows, 1), p->steps,
+            norm == NULL ? NULL : address(norm, 1, out, 2, item, 4), eps, type);
+  task.blocks = (p->count + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
   return share(frame, product_parts, &task, panels * task.blocks);
 }
 
-/* (rows [.., M, I], N matrices in panels [.., P, steps, 32][, N scales [.., O]])
-   -> N times float32 [.., M, O]. Rows are bfloat16 for panels of uint32, else float32;
-   panels of uint16 (int8), which alone have scales, round them. */
+/* (rows float32 [.., M, I], N matrices in panels [.., P, steps, 32]
+   [, N scales [.., O]][, norm weight [.., I]]) -> N times float32 [.., M, O].
+   Panels of float32, of uint32 (bfloat16) or of uint16 (int8), which alone have scales.
+   Attribute `eps`: float32, below 0 where rows are not normalised. */
 XLA_FFI_Error* jaxdecode_product(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
   if (frame->rets.size > MATRICES_MAX)
     return refuse(frame, "jaxdecode_product: too many matrices");
-  const XLA_FFI_Buffer *matrix = operand(frame, 1), *out = result(frame, 0);
-  int16_t* digits = NULL;
-  if (matrix->dtype == XLA_FFI_DataType_U16) {
-    /* The digits of all rows, then a scale for each. */
-    digits = malloc((size_t)axis(out, 2) * (axis(matrix, 2) + 1) * 4 + 1);
-    if (digits == NULL) return refuse(frame, "jaxdecode_product: no memory for rows");
-  }
+  const XLA_FFI_Buffer *rows = operand(frame, 0), *matrix = operand(frame, 1);
+  prepared room = {0};
+  if ((matrix->dtype != XLA_FFI_DataType_F32 || attribute(frame, 0) >= 0.0f) &&
+      !make_room(&room, axis(rows, 2), axis(matrix, 2), axis(rows, 1)))
+    return refuse(frame, "jaxdecode_product: no memory for the rows");
   XLA_FFI_Error* error = NULL;
-  const int64_t items = items_in(out, 2);
+  const int64_t items = items_in(result(frame, 0), 2);
   for (int64_t item = 0; item < items && error == NULL; item++)
-    error = multiply_item(frame, item, digits);
-  free(digits);
+    error = multiply_item(frame, item, &room);
+  free(room.words);
   return error;
 }
 
@@ -164,19 +191,19 @@ typedef struct {
   atomic_int out_of_memory;
 } attention_task;
 
-/* A part is one key head of one row. */
+/* A part is one key head of one token. */
 static void attention_parts(const void* data, int64_t from, int64_t to) {
   attention_task* task = (attention_task*)data;
   const int64_t kv_heads = axis(task->keys, 3);
   const int wide = task->keys->dtype == XLA_FFI_DataType_F32, bytes = wide ? 4 : 2;
   for (int64_t part = from; part < to; part++) {
-    const int64_t row = part / kv_heads, columns = axis(task->keys, 2);
-    const int64_t at = *(const int32_t*)address(task->positions, 0, task->out, 2, row, 4);
+    const int64_t item = part / kv_heads, columns = axis(task->keys, 2);
+    const int64_t at = *(const int32_t*)address(task->positions, 0, task->out, 2, item, 4);
     const attention a = {
-        .queries = address(task->queries, 2, task->out, 2, row, 4),
-        .keys = address(task->keys, 3, task->out, 2, row, bytes),
-        .values = address(task->values, 3, task->out, 2, row, bytes),
-        .out = (float*)task->out->data + row * product_of_last(task->out, 2),
+        .queries = address(task->queries, 2, task->out, 2, item, 4),
+        .keys = address(task->keys, 3, task->out, 2, item, bytes),
+        .values = address(task->values, 3, task->out, 2, item, bytes),
+        .out = (float*)task->out->data + item * product_of_last(task->out, 2),
         .heads = axis(task->out, 2),
         .kv_heads = kv_heads,
         .columns = columns,
@@ -187,8 +214,9 @@ static void attention_parts(const void* data, int64_t from, int64_t to) {
   }
 }
 
-/* (queries float32 [.., B, H, D], keys and values [.., B, K, T, D] float32 or uint16,
-   positions int32 [.., B], window int32 [] or 0) -> float32 [.., B, H, D]. */
+/* (queries float32 [.., H, D], keys and values [.., K, T, D] float32 or uint16,
+   positions int32 [..]) -> float32 [.., H, D]; an item is one token.
+   Attribute `window`: int64, 0 for all columns up to a token's own. */
 XLA_FFI_Error* jaxdecode_attend(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
   const XLA_FFI_Scalar* window = frame->attrs.attrs[0];

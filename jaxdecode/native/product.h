@@ -8,7 +8,6 @@ a row's result does not depend on its neighbours. */
 
 #pragma once
 
-#include <math.h>
 #include <string.h>
 
 #include "simd.h"
@@ -99,37 +98,6 @@ INLINE void strip(const product* p, int64_t panel, int64_t first, int64_t end, k
 #endif
     }
   }
-}
-
-/* ---- rows for int8 matrices ---- */
-
-#define INT14_MAX 8191.0f
-
-/* Rounds a row to 14 bits, zeros behind its `inputs`, and returns its scale. A row with
-   a NaN or an infinity has the scale NaN, and so have all its results. */
-static float round_row(const float* row, int64_t inputs, int64_t steps, int16_t* out) {
-  float top[LANES] = {0}, broken[LANES] = {0}; /* of every 16th number: to vectorise */
-  int64_t i = 0;
-  for (; i + LANES <= inputs; i += LANES)
-    for (int l = 0; l < LANES; l++) {
-      const float size = fabsf(row[i + l]);
-      top[l] = size > top[l] ? size : top[l];
-      broken[l] += size * 0.0f;
-    }
-  for (; i < inputs; i++) {
-    const float size = fabsf(row[i]);
-    top[0] = size > top[0] ? size : top[0];
-    broken[0] += size * 0.0f;
-  }
-  float most = 1e-30f, sound = 0.0f;
-  for (int l = 0; l < LANES; l++) {
-    most = top[l] > most ? top[l] : most;
-    sound += broken[l];
-  }
-  const float scale = most / INT14_MAX, inverse = INT14_MAX / most;
-  for (i = 0; i < inputs; i++) out[i] = (int16_t)(int32_t)nearbyintf(row[i] * inverse);
-  for (; i < 2 * steps; i++) out[i] = 0;
-  return scale + sound;
 }
 
 static void strip_float32(const product* p, int64_t panel, int64_t first, int64_t end) {

@@ -1,8 +1,7 @@
-"""`rows @ matrix.T` by the kernel, for matrices in panels.
+"""`norm(rows) @ matrix.T` by the kernel, for matrices in panels.
 
-What it means is `unpack(panels)` and a dot product that accumulates in float32. The
-kernel adds in the order of the inputs, one row like the next: a row's bits do not
-depend on how many rows there are.
+What it means is `_plain` below, but for rounding. The kernel adds in the order of the
+inputs, one row like the next: a row's bits do not depend on how many rows there are.
 """
 
 import functools
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxdecode.native.panels import Panels, unpack
@@ -22,6 +22,9 @@ def panel_products(
     rows: jax.Array,
     matrices: Sequence[Panels],
     scales: Sequence[jax.Array | None],
+    *,
+    norm: jax.Array | None = None,
+    eps: float = 0.0,
 ) -> list[jax.Array]:
     """Return `rows @ matrix.T` in float32 for several matrices of one kind.
 
@@ -33,47 +36,50 @@ def panel_products(
       matrices: at most 4, each [O, I].
       scales: float32 [O] each, by which int8 matrices' outputs are multiplied; None for
         other kinds.
+      norm: float32 [I]; rows are first divided by their root mean square and multiplied
+        by it. None leaves them as they are.
+      eps: added to the mean square, >= 0. Static.
 
     Returns:
-      float32 [M, O] each. Differentiable in `rows` as if they were not rounded, and in
-      float32 panels.
+      float32 [M, O] each. Differentiable as if nothing was rounded, in `rows`, `norm`
+      and float32 panels.
     """
     shapes = tuple(matrix.shape for matrix in matrices)
     words = [matrix.words for matrix in matrices]
     given = [scale for scale in scales if scale is not None]
-    return _products(rows, words, given, shapes, matrices[0].kind)
+    norms = [] if norm is None else [norm]
+    eps = -1.0 if norm is None else eps
+    return _products(rows, words, given, norms, shapes, matrices[0].kind, eps)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
-def _products(rows, words, scales, shapes, kind):
-    if kind == "bfloat16":
-        rows = jnp.pad(rows.astype(jnp.bfloat16), ((0, 0), (0, rows.shape[1] % 2)))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
+def _products(rows, words, scales, norms, shapes, kind, eps):
+    del kind  # the type of the words says it
     results = [jax.ShapeDtypeStruct((rows.shape[0], o), jnp.float32) for o, _ in shapes]
     call = jax.ffi.ffi_call("jaxdecode_product", results, vmap_method="expand_dims")
-    return list(call(rows, *words, *scales))
+    return list(call(rows, *words, *scales, *norms, eps=np.float32(eps)))
 
 
 @_products.defjvp
-def _products_jvp(shapes, kind, primals, tangents):
-    rows, words, scales = primals
-    results = _products(rows, words, scales, shapes, kind)
-    matrices = [
-        unpack(Panels(w, shape=s, kind=kind)).astype(jnp.float32)
-        for w, s in zip(words, shapes, strict=True)
-    ]
-    if scales:
-        matrices = [m * s[:, None] for m, s in zip(matrices, scales, strict=True)]
-    slopes = [_dot(tangents[0], matrix) for matrix in matrices]
-    if kind == "float32":
-        moved = [
-            _dot(rows, unpack(Panels(w, shape=s, kind=kind)))
-            for w, s in zip(tangents[1], shapes, strict=True)
-        ]
-        slopes = [a + b for a, b in zip(slopes, moved, strict=True)]
-    return results, slopes
+def _products_jvp(shapes, kind, eps, primals, tangents):
+    plain = functools.partial(_plain, shapes=shapes, kind=kind, eps=eps)
+    results = _products(*primals, shapes, kind, eps)
+    return results, jax.jvp(plain, primals, tangents)[1]
 
 
-def _dot(rows: jax.Array, matrix: jax.Array) -> jax.Array:
-    return lax.dot_general(
-        rows, matrix, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST
-    )
+def _plain(rows, words, scales, norms, *, shapes, kind, eps):
+    """Do the same in plain JAX, with rows that are not rounded."""
+    for norm in norms:
+        size = lax.rsqrt(jnp.mean(rows * rows, axis=-1, keepdims=True) + eps)
+        rows = rows * size * norm[None, :]
+    results = []
+    for index, (word, shape) in enumerate(zip(words, shapes, strict=True)):
+        matrix = unpack(Panels(word, shape=shape, kind=kind)).astype(jnp.float32)
+        if scales:
+            matrix = matrix * scales[index][:, None]
+        results.append(
+            lax.dot_general(
+                rows, matrix, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST
+            )
+        )
+    return results

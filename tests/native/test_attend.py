@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdecode.models.attention import _attend_one
-from jaxdecode.native import attend_one
+from jaxdecode.models.attention import _attend_seen
+from jaxdecode.native import attend_columns
 
 POSITIONS = np.asarray([0, 5, 15, 16, 29, 88], np.int32)
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -40,8 +40,15 @@ def expected(q, numbers, window):
 
 
 def attend(q, keys, values, window=None, positions=POSITIONS):
-    twin = functools.partial(_attend_one, window=window)
-    return attend_one(q, keys, values, jnp.asarray(positions), window, twin)
+    """One token per row: [B, H, D]."""
+    twin = functools.partial(_attend_seen, window=window)
+    at = jnp.asarray(positions)[:, None]
+    return attend_columns(q[:, None], keys, values, at, window, twin)[:, 0]
+
+
+def plain(q, keys, values):
+    at = jnp.asarray(POSITIONS)[:, None]
+    return _attend_seen(q[:, None], keys, values, at, window=None)[:, 0]
 
 
 @DTYPES
@@ -56,9 +63,9 @@ def test_it_equals_a_loop_over_the_columns(dtype, heads, size, window):
 @DTYPES
 def test_it_equals_the_plain_form(dtype):
     q, keys, values, _ = case(dtype)
-    plain = _attend_one(q, keys, values, jnp.asarray(POSITIONS), window=None)
+    wanted = plain(q, keys, values)
     atol = 1e-5 if dtype == "float32" else 3e-2  # the plain form rounds to bfloat16
-    np.testing.assert_allclose(attend(q, keys, values), plain, atol=atol)
+    np.testing.assert_allclose(attend(q, keys, values), wanted, atol=atol)
 
 
 @DTYPES
@@ -90,9 +97,6 @@ def test_slopes_are_those_of_the_plain_form():
     def total(attend, *operands):
         return (attend(*operands) ** 2).sum()
 
-    def plain(*operands):
-        return _attend_one(*operands, jnp.asarray(POSITIONS), window=None)
-
     got = jax.grad(functools.partial(total, attend), argnums=(0, 1, 2))(q, keys, values)
     wanted = jax.grad(functools.partial(total, plain), argnums=(0, 1, 2))(
         q, keys, values
@@ -114,3 +118,16 @@ def test_a_broken_number_is_not_hidden(place):
     broken = np.asarray(attend(q, keys, values))
     assert np.isnan(broken[2]).all()
     np.testing.assert_array_equal(np.delete(broken, 2, 0), np.delete(sound, 2, 0))
+
+
+@DTYPES
+def test_tokens_read_together_have_the_bits_of_tokens_read_alone(dtype):
+    _, keys, values, _ = case(dtype)
+    rng = np.random.default_rng(7)
+    q = jnp.asarray(rng.standard_normal((len(POSITIONS), 3, 6, 32), np.float32))
+    at = jnp.asarray(POSITIONS[:, None] // 2 + np.arange(3, dtype=np.int32))
+    twin = functools.partial(_attend_seen, window=None)
+    together = np.asarray(attend_columns(q, keys, values, at, None, twin))
+    for s in range(3):
+        alone = attend(q[:, s], keys, values, positions=at[:, s])
+        np.testing.assert_array_equal(together[:, s], alone)
