@@ -27,7 +27,8 @@ def build(
 ) -> Frozen:
     """Make a model of given weights.
 
-    Weights are copied one at a time, so a lazy mapping is never in memory as a whole.
+    Weights are copied one at a time, so a lazy mapping is never in memory as a whole;
+    a JAX array that already has its storage type is taken as it is.
     Matrices are stored in `dtype`; norms and biases stay float32.
 
     Args:
@@ -120,6 +121,8 @@ def _store(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> jax.Array:
             f"build: `params[{name!r}]` must be floating-point numbers, "
             f"got {value.dtype}."
         )
+    if isinstance(value, jax.Array) and value.dtype == wanted.dtype:
+        return value  # it cannot change; one over a mapped file stays there
     # A copy: on CPU an alias of the caller's buffer would change when that does.
     return jnp.array(value.astype(wanted.dtype), copy=True)
 
