@@ -61,7 +61,9 @@ def hugging_face(path: pathlib.Path, dtype: str, *, compiled: bool = False) -> R
     return run
 
 
-def llama_cpp(path: pathlib.Path, kind: str, rows: int, columns: int) -> Runner:
+def llama_cpp(
+    path: pathlib.Path, kind: str, rows: int, columns: int, *, together: int = 0
+) -> Runner:
     """Return a greedy loop of llama.cpp over `rows` sequences in one batch.
 
     Args:
@@ -69,6 +71,7 @@ def llama_cpp(path: pathlib.Path, kind: str, rows: int, columns: int) -> Runner:
       kind: "F32", "BF16" or "Q8_0": what the weights are converted to first.
       rows: sequences decoded together.
       columns: positions of each sequence.
+      together: tokens of the longest call; it is split into pieces it likes.
     """
     try:
         import llama_cpp
@@ -81,6 +84,7 @@ def llama_cpp(path: pathlib.Path, kind: str, rows: int, columns: int) -> Runner:
     options = llama_cpp.llama_context_default_params()
     options.n_ctx = rows * columns
     options.n_batch = options.n_ubatch = max(512, rows * 16)
+    options.n_batch = max(options.n_batch, together)
     options.n_seq_max = rows
     options.kv_unified = False
     options.n_threads = options.n_threads_batch = _cores()

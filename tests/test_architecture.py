@@ -19,6 +19,7 @@ FLOORS = {
     "weights": 4,
     "text": 5,
     "testing": 5,
+    "measure": 5,
     "engine": 6,
     "cli": 7,
 }

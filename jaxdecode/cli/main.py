@@ -44,15 +44,16 @@ def _run(argv: list[str]) -> int:
     if argv[:1] in (["--version"], ["-V"]):
         return _print_version()
     # Imported here, so that a Ctrl-C during the import ends like any other.
-    from jaxdecode.cli import chat, generate, interrupt, models, output
+    from jaxdecode.cli import bench, chat, generate, interrupt, models, output
 
     output.tolerate_narrow_encodings()
-    kind = generate.Command | chat.Command | models.Command
+    kind = generate.Command | chat.Command | bench.Command | models.Command
     if not argv:
         return _show_help(kind)
     runs = {
         generate.Generate: generate.run,
         chat.Chat: chat.run,
+        bench.Bench: bench.run,
         models.Models: models.run,
     }
     command = _understand(kind, argv)

@@ -89,8 +89,8 @@ def _list(action: List) -> int:
             _whereabouts(item),
             model.title,
         )
-    # A pipe has no width, and a reader of one wants a model per line.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    # A reader of a pipe wants a model per line.
+    Console(width=None if output.is_terminal() else 200).print(table)
     return 0
 
 

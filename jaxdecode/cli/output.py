@@ -33,6 +33,11 @@ def note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def is_terminal() -> bool:
+    """Say whether standard output has a width; a pipe has none."""
+    return sys.stdout.isatty()
+
+
 def read_text(what: str, given: str) -> str:
     """Return an argument, or what stands on standard input if it is "-".
 

@@ -51,12 +51,9 @@ def take_seat(decoding: options.Decoding) -> Seat:
       OSError: if the model is not here and cannot be fetched.
     """
     start_jax()
-    from jaxdecode import text
-
     options.check(decoding)
-    length, dtype = decoding.length, decoding.model.dtype
-    kinds = {"auto": {"dtype": None}, "int8": {"quantize": "int8"}}
-    model = text.load(decoding.model.name, **kinds.get(dtype, {"dtype": dtype}))
+    length = decoding.length
+    model = load_model(decoding.model)
     seed = length.seed
     if seed is None:
         seed = secrets.randbits(32)
@@ -70,6 +67,19 @@ def take_seat(decoding: options.Decoding) -> Seat:
         settings["eos_ids"] = ()
     model, tally = _counted(model) if decoding.stats else (model, None)
     return Seat(model, settings, tally)
+
+
+def load_model(wanted: options.ModelOptions) -> "LanguageModel":
+    """Load a model in the number type that was asked for.
+
+    Raises:
+      ValueError: for an unknown name or a broken checkpoint.
+      OSError: if the model is not here and cannot be fetched.
+    """
+    from jaxdecode import text
+
+    kinds = {"auto": {"dtype": None}, "int8": {"quantize": "int8"}}
+    return text.load(wanted.name, **kinds.get(wanted.dtype, {"dtype": wanted.dtype}))
 
 
 def _counted(model: "LanguageModel") -> "tuple[LanguageModel, Tally | None]":

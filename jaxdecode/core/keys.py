@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.core.threefry import fold_in
 
 
 def prompt_keys(who: str, key: Any, rows: int) -> jax.Array:
@@ -53,7 +54,7 @@ def _fold_rows(key: jax.Array, rows: int) -> jax.Array:
 
 def step_keys(row_keys: jax.Array, positions: jax.Array) -> jax.Array:
     """Return the keys [B] of the tokens drawn at `positions` [B]."""
-    return jax.vmap(jax.random.fold_in)(row_keys, positions)
+    return fold_in(row_keys, positions)
 
 
 def _typed(who: str, key: Any) -> jax.Array:

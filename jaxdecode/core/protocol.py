@@ -41,7 +41,8 @@ class Model(Protocol):
         """Read tokens at their positions; return logits and the cache that holds them.
 
         A token attends to the cache's columns up to its own position, so what a row
-        holds beyond its length (padding) is overwritten before it could be seen.
+        holds beyond its length (padding) is overwritten before it could be seen. A long
+        prompt comes in several calls, and some of its columns may come twice.
 
         Args:
           tokens: int32 [B, S].

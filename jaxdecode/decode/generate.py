@@ -130,10 +130,56 @@ def generate(
     return _cut(result, request)
 
 
+def trace(
+    model: Any,
+    prompts: Any,
+    key: Any,
+    *,
+    sampler: Link | Chain | None = None,
+    max_new_tokens: Any = 64,
+    eos_ids: Any = None,
+    num_samples: int = 1,
+    loop: str = "while",
+) -> jax.stages.Traced:
+    """Return the program that `generate` would run, traced: to be read, not run.
+
+    `trace(...).lower().compile().memory_analysis()` says what a run needs.
+
+    Args:
+      model: as in `generate`.
+      prompts: as in `generate`.
+      key: as in `generate`.
+      sampler: as in `generate`.
+      max_new_tokens: as in `generate`.
+      eos_ids: as in `generate`.
+      num_samples: as in `generate`.
+      loop: as in `generate`.
+
+    Raises:
+      TypeError: as `generate`.
+      ValueError: as `generate`.
+    """
+    arrays, fixed = partition(model)
+    check.choice("trace", "loop", loop, ("while", "scan"))
+    request = prepare(
+        "trace",
+        model,
+        prompts,
+        key,
+        sampler=sampler,
+        max_new_tokens=max_new_tokens,
+        eos_ids=eos_ids,
+        pad_id=0,
+        num_samples=num_samples,
+        exact=loop == "scan",
+    )
+    return _run.trace(arrays, request.prompts, request.job, fixed=fixed, loop=loop)
+
+
 @functools.partial(jax.jit, static_argnames=("fixed", "loop"))
 def _run(arrays, prompts: Prompts, job: Job, *, fixed: Fixed, loop: str) -> Generation:
     model = combine(arrays, fixed)
-    state = loops.start(model, prompts, job)
+    state = loops.start(model, prompts, job, reversible=loop == "scan")
     if loop == "scan":
         state = loops.run_scan(model, job, state)
     else:

@@ -15,7 +15,8 @@ from jaxdecode.core import check
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.core.shapes import Scalar
 from jaxdecode.decode.partition import partition
-from jaxdecode.decode.prompts import as_prompts
+from jaxdecode.decode.prefill import prefill
+from jaxdecode.decode.prompts import Prompts, as_prompts
 
 FORMS = ("log_softmax", "raw")
 
@@ -65,12 +66,11 @@ class Guided:
             )
         lengths = jnp.asarray(self.lengths)
         columns = min(length + width, self.model.max_length)
-        positions = jnp.arange(width, dtype=jnp.int32)[None, :]
-        last, cache = self.model(
-            jnp.asarray(self.tokens),
-            jnp.broadcast_to(positions, (count, width)),
+        last, cache = prefill(
+            self.model,
+            Prompts(self.tokens, lengths),
             self.model.init_cache(count, columns),
-            at=lengths - 1,
+            reversible=True,
         )
         away = {"cache": cache, "last": last, "lengths": lengths}
         if count != rows:
@@ -79,6 +79,17 @@ class Guided:
         begin = jnp.zeros((rows,), jnp.int32)  # 0: the prompt was not read yet
         towards = self.model.init_cache(rows, length)
         return {"towards": towards, "away": away, "scale": scale, "begin": begin}
+
+    def read_prompts(
+        self, prompts: Prompts, cache: dict[str, Any], *, reversible: bool
+    ) -> tuple[jax.Array, Any]:
+        """Read whole prompts, in as many calls of the model as it takes."""
+        towards, own = prefill(
+            self.model, prompts, cache["towards"], reversible=reversible
+        )
+        away, scale = cache["away"]["last"], _like(cache["scale"], towards)
+        logits = _guide(towards, away, scale, raw=self.form == "raw")
+        return logits, cache | {"towards": own, "begin": jnp.asarray(prompts.lengths)}
 
     def __call__(
         self,
@@ -180,6 +191,16 @@ class Contrastive:
             "amateur": self.amateur.init_cache(rows, length),
         }
 
+    def read_prompts(
+        self, prompts: Prompts, cache: dict[str, Any], *, reversible: bool
+    ) -> tuple[jax.Array, Any]:
+        """Read whole prompts with both models, each in its own way."""
+        return self._contrast_of(
+            cache,
+            prefill(self.expert, prompts, cache["expert"], reversible=reversible),
+            prefill(self.amateur, prompts, cache["amateur"], reversible=reversible),
+        )
+
     def __call__(
         self,
         tokens: jax.Array,
@@ -189,8 +210,15 @@ class Contrastive:
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        strong, expert = self.expert(tokens, positions, cache["expert"], at=at)
-        weak, amateur = self.amateur(tokens, positions, cache["amateur"], at=at)
+        return self._contrast_of(
+            cache,
+            self.expert(tokens, positions, cache["expert"], at=at),
+            self.amateur(tokens, positions, cache["amateur"], at=at),
+        )
+
+    def _contrast_of(self, cache, expert, amateur) -> tuple[jax.Array, Any]:
+        """Return the logits of two readings (logits, cache), and what both left."""
+        (strong, expert), (weak, amateur) = expert, amateur
         alpha, beta, heat = (
             _like(cache[name], strong) for name in ("alpha", "beta", "temperature")
         )

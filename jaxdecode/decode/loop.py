@@ -21,6 +21,7 @@ from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import replace
 from jaxdecode.core.status import Status
 from jaxdecode.decode.observe import look, nothing_yet
+from jaxdecode.decode.prefill import prefill
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.state import Job, State, contexts_of, is_running
 from jaxdecode.decode.stops import patience
@@ -29,16 +30,17 @@ from jaxdecode.sampling.process import over_rows
 from jaxdecode.transforms import Context, Drawn
 
 
-def start(model: Model, prompts: Prompts, job: Job) -> State:
+def start(
+    model: Model, prompts: Prompts, job: Job, *, reversible: bool = False
+) -> State:
     """Read the prompts; the state is ready for the first draw of every row.
 
     Each prompt is read once; its cache and logits are then repeated for its samples.
     """
     count, width = prompts.tokens.shape
     columns = min(width + job.new_tokens_max, model.max_length)
-    positions = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), (count, width))
     cache = model.init_cache(count, columns)
-    logits, cache = model(prompts.tokens, positions, cache, at=prompts.lengths - 1)
+    logits, cache = prefill(model, prompts, cache, reversible=reversible)
 
     rows = job.prompt_lengths.shape[0]
     logits, cache, tokens = _repeat((logits, cache, prompts.tokens), rows // count)

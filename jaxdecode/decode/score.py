@@ -24,6 +24,7 @@ from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree
 from jaxdecode.core.shapes import Array
 from jaxdecode.decode.partition import Fixed, combine, partition
+from jaxdecode.decode.prefill import prefill
 from jaxdecode.decode.prompts import Prompts, as_prompts
 from jaxdecode.sampling.draw import log_share
 from jaxdecode.sampling.process import observe, over_rows, process_seen
@@ -147,11 +148,8 @@ def _logits(model: Model, prompts: Prompts, tokens: jax.Array, width: int) -> ja
     where each row's prompt ends, or earlier in rows that would run out of columns.
     """
     count, columns = tokens.shape
-    positions = jnp.arange(prompts.tokens.shape[1], dtype=jnp.int32)[None, :]
-    positions = jnp.broadcast_to(positions, prompts.tokens.shape)
     cache = model.init_cache(count, columns)
-    last = prompts.lengths - 1
-    first, cache = model(prompts.tokens, positions, cache, at=last)
+    first, cache = prefill(model, prompts, cache, reversible=True)
     if width == 1:
         return first[None]
     steps = jnp.arange(width - 1, dtype=jnp.int32)

@@ -32,7 +32,8 @@ def build(
 ) -> Frozen:
     """Make a model of given weights.
 
-    Weights are copied one at a time, so a lazy mapping is never in memory as a whole.
+    Weights are copied one at a time, so a lazy mapping is never in memory as a whole;
+    a JAX array that already has its storage type is taken as it is.
     Matrices are stored in `dtype`; norms and biases stay float32.
 
     Args:
@@ -127,6 +128,8 @@ def _is_native(asked: bool | None) -> bool:
 
 
 def _as_it_is(value: Any) -> jax.Array:
+    if isinstance(value, jax.Array):
+        return value  # it cannot change; one over a mapped file stays there
     # A copy: on CPU an alias of the caller's buffer would change when that does.
     return jnp.array(value, copy=True)
 
@@ -146,7 +149,8 @@ def _checked(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> Any:
             f"build: `params[{name!r}]` must be floating-point numbers, "
             f"got {value.dtype}."
         )
-    return value.astype(wanted.dtype)
+    same = value.dtype == wanted.dtype
+    return value if same else value.astype(wanted.dtype)
 
 
 def _draw(

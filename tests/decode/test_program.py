@@ -8,6 +8,7 @@ import pytest
 import jaxdecode as jd
 from jaxdecode.testing import count_compiles
 from tests import tiny
+from tests.models.model_cases import GPT2, model_of, varied
 
 PROMPTS = [[1, 2, 3], [4], [5, 6]]
 BASE = {
@@ -57,6 +58,39 @@ def test_new_values_never_compile_again():
         run(eos_ids=3)
         run(eos_ids=[1, 2, 3, 4, 5])
         run(pad_id=5)
+    assert count.count == 0, count.names
+
+
+def loops_over(model, knobs, key, prompts=PROMPTS):
+    """Write with every kind of loop."""
+    options = {"sampler": jd.joint(**BASE | knobs), "max_new_tokens": 6}
+    for loop in ("while", "scan"):
+        jd.generate(model, prompts, key, loop=loop, **options)
+    list(jd.stream(model, prompts, key, **options))
+
+
+def test_no_kind_of_loop_compiles_again_for_new_values():
+    model = tiny.bag()
+    loops_over(model, {}, 0)
+    with count_compiles() as count:
+        loops_over(model, {"top_k": 5, "temperature": [0.0, 0.5, 2.0]}, 7)
+        loops_over(model, {"top_p": 0.5, "min_p": 0.1}, 8, [[3] * 16, [4], [5]])
+    assert count.count == 0, count.names
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("changes", [{}, GPT2], ids=["llama", "gpt2"])
+def test_no_family_or_precision_compiles_again_for_new_values(changes, dtype):
+    model = model_of(varied(**changes), dtype)
+
+    def write(**knobs):
+        sampler = jd.joint(**BASE | knobs)
+        jd.generate(model, PROMPTS, 0, sampler=sampler, max_new_tokens=4)
+
+    write()
+    with count_compiles() as count:
+        write(top_k=5, temperature=[0.0, 0.5, 2.0])
+        write(top_p=0.5, min_p=0.1, repetition_penalty=1.2)
     assert count.count == 0, count.names
 
 

@@ -1,19 +1,18 @@
 """What the compiled decode loop moves in memory, read in its program: no timing."""
 
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from tests.models.model_cases import PLAIN, model_of, varied
+from tests.programs import moves_as_large_as
 
 pytestmark = pytest.mark.optimized
 
 ROWS, HEADS, COLUMNS, SIZE = 3, 2, 128, 16
 WIDTHS = {"float32": 4, "bfloat16": 2}  # bytes
-MOVES = ("copy", "transpose", "concatenate", "convert")
 BOTH = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 # Batch 1 with a lone key head is left out: XLA 0.10.2 copies that (small) cache.
 EACH_SIZE = pytest.mark.parametrize(("rows", "heads"), [(1, 2), (3, 2), (3, 1)])
@@ -41,20 +40,6 @@ def compiled(dtype, rows=ROWS, heads=HEADS):
     cache = model.init_cache(rows, COLUMNS)
     loop = jax.jit(decode, donate_argnums=1)
     return loop.lower(model, cache, tokens, lengths).compile()
-
-
-def moves_as_large_as(text, elements):
-    """Instructions of the kinds in `MOVES` whose result has that many elements."""
-    found = []
-    for line in text.splitlines():
-        match = re.search(r"= \w+\[([\d,]+)\]\S* ([\w-]+)\(", line)
-        if match and match[2] in MOVES:
-            size = 1
-            for axis in match[1].split(","):
-                size *= int(axis)
-            if size >= elements:
-                found.append(line.strip()[:120])
-    return found
 
 
 @BOTH

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdecode.weights import CheckpointError, load_model
+from jaxdecode.weights import CheckpointError, load, load_model
+from jaxdecode.weights.converted import open_converted
 from tests.weights.makers import (
     GOLDEN,
     golden_tensors,
@@ -18,6 +19,7 @@ from tests.weights.makers import (
 )
 
 PROMPTS, LONGEST = 6, 40
+F32_GGUF = GOLDEN / "tiny_llama_gguf" / "tiny_llama-F32.gguf"
 
 
 @jax.jit
@@ -153,3 +155,17 @@ def test_a_broken_config_is_an_error_of_our_own(tmp_path):
     (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
     with pytest.raises(CheckpointError, match="'relu'"):
         load_model(folder)
+
+
+def test_the_weights_of_a_converted_file_stay_in_the_mapped_file(monkeypatch):
+    opened = []
+
+    def watched(path, dtype):
+        opened.append(open_converted(path, dtype))
+        return opened[-1]
+
+    monkeypatch.setattr(load, "open_converted", watched)
+    model = load_model(F32_GGUF).model
+    name = "layers.0.mlp.up.weight"
+    mapped = opened[0].tensors[name]
+    assert model.params[name].unsafe_buffer_pointer() == mapped.ctypes.data

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree
+from jaxdecode.decode.prefill import prefill
 from jaxdecode.decode.prompts import Prompts
 
 KINDS = ("auto", "shared", "whole")
@@ -103,9 +104,7 @@ def read_prompts(
     count, width = prompts.tokens.shape
     shares = kind != "whole" and can_share(model)
     length = width if shares else min(width + columns, model.max_length)
-    positions = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), (count, width))
-    cache = model.init_cache(count, length)
-    logits, cache = model(prompts.tokens, positions, cache, at=prompts.lengths - 1)
+    logits, cache = prefill(model, prompts, model.init_cache(count, length))
     if shares:
         lengths = jnp.asarray(prompts.lengths)
         return logits, Shared(

@@ -1,0 +1,100 @@
+"""How long does the first call take, and how long with the program kept on disk?
+
+Per precision, the program of `generate` as a user runs it: tracing it in Python,
+lowering it to what XLA takes, compiling, and getting it from the persistent cache
+instead. Each round begins with nothing compiled; a start from the cache still traces
+and lowers.
+
+    python benchmarks/compile_time.py --rounds 2
+"""
+
+import argparse
+import tempfile
+import time
+from typing import Any
+
+import jax
+import measure
+import numpy as np
+from decode import PRECISIONS, SAMPLER, _model
+from jax.experimental.compilation_cache import compilation_cache
+
+import jaxdecode as jd
+from jaxdecode.decode.generate import trace
+from jaxdecode.measure import random_prompts
+from jaxdecode.models import SHAPES
+
+STAGES = ("trace", "lower", "compile", "from the cache")
+
+
+def main() -> None:
+    """Measure every precision and report."""
+    options = _options()
+    seconds: dict[str, list[dict[str, float]]] = {d: [] for d in options.dtypes}
+    size: dict[str, float] = {}
+    for _ in range(options.rounds):
+        for dtype in options.dtypes:
+            found, size[dtype] = _round(options, dtype)
+            seconds[dtype].append(found)
+    rows = []
+    for dtype, rounds in seconds.items():
+        medians = {s: float(np.median([one[s] for one in rounds])) for s in STAGES}
+        row = {"dtype": dtype} | {f"{stage}, s": medians[stage] for stage in STAGES}
+        first = sum(medians[stage] for stage in STAGES[:3])
+        later = first - medians["compile"] + medians["from the cache"]
+        totals = {"first start, s": first, "later start, s": later}
+        rows.append(row | totals | {"kept program, MB": size[dtype]})
+    measure.report(
+        "compile_time" if options.shape is None else f"compile_time-{options.shape}",
+        rows,
+        batch=options.batch,
+        context=options.context,
+        new_tokens=options.new_tokens,
+        rounds=options.rounds,
+        save=not options.no_save,
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--context", type=int, default=16)
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtypes", nargs="+", default=list(PRECISIONS))
+    parser.add_argument("--shape", choices=list(SHAPES), help="random weights instead")
+    parser.add_argument("--no-save", action="store_true")
+    return parser.parse_args()
+
+
+def _round(options: argparse.Namespace, dtype: str) -> tuple[dict[str, float], float]:
+    """Return the seconds of each stage, and the megabytes of the program on disk."""
+    model = _model(options.shape, dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        compilation_cache.reset_cache()
+        kept = jd.enable_compilation_cache(folder)
+        found = _stages(options, model)
+        size = sum(file.stat().st_size for file in kept.glob("*-cache"))
+        again = _stages(options, model)
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()
+    return found | {"from the cache": again["compile"]}, size / 1e6
+
+
+def _stages(options: argparse.Namespace, model: Any) -> dict[str, float]:
+    jax.clear_caches()
+    prompts = random_prompts(model.vocab_size, options.batch, options.context)
+    sampler, times = jd.joint(**SAMPLER), [time.perf_counter()]
+    traced = trace(
+        model, prompts, 0, sampler=sampler, max_new_tokens=options.new_tokens
+    )
+    times.append(time.perf_counter())
+    lowered = traced.lower()
+    times.append(time.perf_counter())
+    lowered.compile()
+    times.append(time.perf_counter())
+    return dict(zip(STAGES, np.diff(times).tolist(), strict=False))
+
+
+if __name__ == "__main__":
+    main()

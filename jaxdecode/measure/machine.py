@@ -1,0 +1,70 @@
+"""The machine a number was measured on, and how many bytes a second it can read."""
+
+import concurrent.futures
+import datetime
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def bandwidth(megabytes: int = 1024, rounds: int = 7) -> float:
+    """Return bytes per second of memory traffic, the best of a few rounds.
+
+    On CPU every core reads its share (a dot product of a vector with itself); elsewhere
+    the device copies, which moves each byte twice.
+
+    Args:
+      megabytes: size of what is read; more than the caches hold.
+      rounds: how often.
+    """
+    if jax.default_backend() == "cpu":
+        return _reading(megabytes, rounds)
+    words = jax.numpy.ones((megabytes << 18,), jax.numpy.float32)
+    copy = jax.jit(lambda x: x + 1)
+    jax.block_until_ready(copy(words))
+    best = _best(lambda: jax.block_until_ready(copy(words)), rounds)
+    return 2 * (megabytes << 20) / best
+
+
+def machine() -> dict[str, Any]:
+    """Return what a number needs beside it: the machine, the versions, the day."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _reading(megabytes: int, rounds: int) -> float:
+    cores = os.cpu_count() or 1
+    parts = np.split(np.ones((megabytes << 18) // cores * cores, np.float32), cores)
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+        best = _best(lambda: list(pool.map(lambda part: part.dot(part), parts)), rounds)
+    return (megabytes << 20) / best
+
+
+def _best(run: Callable[[], Any], rounds: int) -> float:
+    seconds = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
+
+
+def _processor() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,77 @@
+"""A picture of measured decoding speeds beside their limit; needs matplotlib."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxdecode.measure.decoding import Decoding
+
+
+def plot(found: Sequence[Decoding], path: str | os.PathLike, *, title: str) -> Path:
+    """Draw tokens per second after the first token over batch sizes.
+
+    Args:
+      found: measurements of one model, one for each batch size.
+      path: the image file; its ending says which kind.
+      title: what stands above.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: if matplotlib is not installed, or cannot write files of this kind.
+      OSError: if the file cannot be written.
+    """
+    figure = _figure()
+    axes = figure.subplots()
+    batches = [one.batch for one in found]
+    speeds = [1e3 * one.batch / one.step_ms for one in found]
+    limits = [s / one.fraction_of_limit for s, one in zip(speeds, found, strict=True)]
+    axes.plot(batches, speeds, "o-", label="measured")
+    axes.plot(batches, limits, "--", color="gray", label="memory bandwidth allows")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.set_xticks(batches, [str(batch) for batch in batches])
+    axes.set_xlabel("rows decoded together")
+    axes.set_ylabel("tokens per second")
+    axes.set_title(title)
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    figure.savefig(path)
+    return Path(path)
+
+
+def check_plot(path: str | os.PathLike) -> None:
+    """Refuse, before anything is measured, a picture that could not be drawn.
+
+    Raises:
+      ValueError: if matplotlib is not installed, or cannot write files of this kind.
+      FileNotFoundError: if the folder does not exist.
+    """
+    kinds = _figure().canvas.get_supported_filetypes()
+    kind = Path(path).suffix.removeprefix(".").lower()
+    if kind not in kinds:
+        raise ValueError(
+            f"plot: `path` must end in one of {', '.join(sorted(kinds))}, got "
+            f"{os.fspath(path)!r}."
+        )
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder.")
+
+
+def _figure() -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError(
+            "plot: matplotlib is needed for a picture; "
+            "pip install 'jaxdecode[plot]' brings it."
+        ) from error
+    figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
