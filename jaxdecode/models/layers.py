@@ -100,7 +100,7 @@ def pad_lone(operand: jax.Array, *, axis: int) -> jax.Array:
 class Stored(NamedTuple):
     """The arrays of an affine map; a scale where they are int8, a bias or None."""
 
-    weight: jax.Array | Panels
+    weight: Any  # an array, or Panels
     scale: jax.Array | None
     bias: jax.Array | None
 
