@@ -22,6 +22,7 @@ from jaxdecode.transforms import joint
 
 WHO = "measure_decoding"
 SAMPLER = {"top_k": 50, "top_p": 0.9, "temperature": 0.8}
+from jaxdecode.native import Panels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +131,12 @@ def random_prompts(
 
 def stored_as(model: Any) -> str:
     """Return the number type of a model's largest array."""
-    arrays = [leaf for leaf in jax.tree.leaves(model) if hasattr(leaf, "nbytes")]
-    return max(arrays, key=lambda leaf: leaf.size).dtype.name if arrays else "unknown"
+    leaves = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, Panels))
+    arrays = [leaf for leaf in leaves if isinstance(leaf, Panels) or _is_array(leaf)]
+    if not arrays:
+        return "unknown"
+    largest = max(arrays, key=lambda leaf: math.prod(leaf.shape))
+    return largest.kind if isinstance(largest, Panels) else largest.dtype.name
 
 
 def step_bytes(model: Any, rows: int, length: int) -> int:
@@ -142,7 +147,11 @@ def step_bytes(model: Any, rows: int, length: int) -> int:
       rows: sequences.
       length: columns that are filled.
     """
-    arrays = [leaf for leaf in jax.tree.leaves(model) if hasattr(leaf, "nbytes")]
+    arrays = [leaf for leaf in jax.tree.leaves(model) if _is_array(leaf)]
     held = jax.eval_shape(functools.partial(model.init_cache, rows, length))
     cache = [math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(held)]
     return sum(leaf.nbytes for leaf in arrays) + sum(cache)
+
+
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "nbytes")

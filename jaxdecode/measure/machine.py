@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdecode.native import why_unavailable
+
 
 def bandwidth(megabytes: int = 1024, rounds: int = 7) -> float:
     """Return bytes per second of memory traffic, the best of a few rounds.
@@ -40,6 +42,7 @@ def machine() -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "python": platform.python_version(),
         "jax": jax.__version__,
+        "kernels": why_unavailable() or "on",
         "date": datetime.date.today().isoformat(),
     }
 

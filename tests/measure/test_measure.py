@@ -1,5 +1,8 @@
 """Figures of a measurement follow from its times, and its limit from the bytes."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
@@ -13,6 +16,7 @@ from jaxdecode.measure import (
     step_bytes,
     stored_as,
 )
+from jaxdecode.models import SHAPES, build, random_params
 from tests import tiny
 
 
@@ -37,9 +41,18 @@ def test_variants_take_turns_after_one_run_that_does_not_count():
 
 def test_a_step_reads_every_weight_and_the_cache():
     model = tiny.llama()
-    weights = sum(np.asarray(leaf).nbytes for leaf in model.leaves)
+    weights = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(model))
     cache = 2 * 2 * 3 * 1 * 11 * 8 * 4  # layers, k and v, rows, heads, columns, D, f32
     assert step_bytes(model, 3, 11) == weights + cache
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("native", [None, False])
+def test_a_models_storage_is_named(dtype, native):
+    config = SHAPES["smollm2-135m"]
+    config = dataclasses.replace(config, vocab_size=37, num_layers=1)
+    model = build(config, random_params(config), dtype, native=native)
+    assert stored_as(model) == dtype
 
 
 def test_a_model_without_arrays_counts_its_cache_alone():
@@ -83,4 +96,5 @@ def test_the_bandwidth_is_bytes_over_seconds():
 
 def test_the_machine_is_named_with_versions_and_day():
     told = machine()
-    assert set(told) == {"processor", "cores", "device", "python", "jax", "date"}
+    named = {"processor", "cores", "device", "python", "jax", "kernels", "date"}
+    assert set(told) == named
