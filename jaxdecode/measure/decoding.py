@@ -18,11 +18,11 @@ import numpy as np
 from jaxdecode.core import check
 from jaxdecode.decode import generate
 from jaxdecode.measure.timings import interleave
+from jaxdecode.native import Panels
 from jaxdecode.transforms import joint
 
 WHO = "measure_decoding"
 SAMPLER = {"top_k": 50, "top_p": 0.9, "temperature": 0.8}
-from jaxdecode.native import Panels
 
 
 @dataclasses.dataclass(frozen=True)
