@@ -6,7 +6,7 @@ import pytest
 
 from jaxdecode.models import build, random_params
 from jaxdecode.models.layers import product
-from jaxdecode.models.quantize import QuantizedParams, quantize_matrix
+from jaxdecode.models.quantize import Inputs, QuantizedParams, quantize_matrix
 from tests.models.model_cases import PLAIN
 
 RNG = np.random.default_rng(0)
@@ -26,6 +26,53 @@ def test_a_row_of_zeros_stays_zero():
     assert not rounded.any()
     assert np.isfinite(scale).all()
     assert not np.asarray(product(np.zeros((2, 7), np.float32), rounded, scale)).any()
+
+
+def vectors(mean, count=4000):
+    """Vectors about a mean that is larger than their spread."""
+    return mean + 0.5 * RNG.normal(size=(count, len(mean)))
+
+
+def test_errors_of_a_row_cancel_for_the_mean_input():
+    weight = RNG.normal(size=(101, 67)).astype(np.float32)
+    x = vectors(2 * RNG.normal(size=67))
+    inputs = Inputs(x.mean(0), np.square(x).mean(0))
+
+    def error(*given):
+        levels, scale = quantize_matrix(weight, *given)
+        return np.square(x @ (levels * scale[:, None].astype(float) - weight).T).mean()
+
+    assert error(inputs) < 0.25 * error()
+
+
+def test_cancelling_moves_no_entry_far_and_keeps_the_scale():
+    weight = RNG.normal(size=(101, 67)).astype(np.float32)
+    x = vectors(2 * RNG.normal(size=67))
+    levels, scale = quantize_matrix(weight, Inputs(x.mean(0), np.square(x).mean(0)))
+    assert levels.dtype == np.int8
+    np.testing.assert_array_equal(scale, quantize_matrix(weight)[1])
+    assert np.abs(levels - weight / scale[:, None]).max() < 2.0
+    assert np.abs(levels.astype(int)).max() <= 127
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0])
+def test_inputs_without_a_mean_or_without_a_spread_are_fine(mean):
+    weight = RNG.normal(size=(13, 37)).astype(np.float32)
+    flat = np.full(37, mean)
+    levels, scale = quantize_matrix(weight, Inputs(flat, flat**2))
+    error = (levels * scale[:, None].astype(float) - weight).sum(axis=1)
+    if mean:
+        assert np.abs(error).max() < 6 * scale.max()
+    else:
+        np.testing.assert_array_equal(levels, quantize_matrix(weight)[0])
+
+
+def test_a_tall_matrix_is_rounded_row_by_row():
+    weight = RNG.normal(size=(2 * 2048 + 5, 7)).astype(np.float32)
+    inputs = Inputs(np.arange(7.0), np.arange(7.0) ** 2 + 1)
+    whole, _ = quantize_matrix(weight, inputs)
+    last, _ = quantize_matrix(weight[-3:], inputs)
+    np.testing.assert_array_equal(whole[-3:], last)
 
 
 @pytest.mark.parametrize("rows", [1, 3])

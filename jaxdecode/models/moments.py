@@ -1,0 +1,121 @@
+"""What each matrix of a llama-family model is given: moments over a few tokens.
+
+Which channels are loud depends little on what is read, so that random tokens serve
+where there is no text; text serves better. Blocks are read one after the other, in
+float32, by one compiled program: a model that is mapped from a file is never in memory
+as a whole.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxdecode.models.attention import empty_cache, place
+from jaxdecode.models.config import ModelConfig
+from jaxdecode.models.layers import Linear, RMSNorm
+from jaxdecode.models.llama import LlamaBlock
+from jaxdecode.models.quantize import Inputs
+
+ROWS, LENGTH = 2, 128
+
+
+def input_moments(
+    config: ModelConfig, params: Mapping[str, Any], tokens: np.ndarray | None = None
+) -> dict[str, Inputs]:
+    """Return what the matrices of a llama-family model are given.
+
+    Args:
+      config: sizes and switches, of family "llama".
+      params: floating-point arrays by name.
+      tokens: what to read, int [B, S]; None for random ones, always the same.
+
+    Returns:
+      The inputs by the name of the first matrix that reads them:
+      `layers.N.attention.q`, `layers.N.attention.o`, `layers.N.mlp.gate`,
+      `layers.N.mlp.down`, and `head`, whether or not it is tied.
+    """
+    if tokens is None:
+        shape = ROWS, min(LENGTH, config.max_length)
+        tokens = np.random.default_rng(0).integers(0, config.vocab_size, shape)
+    x = jnp.asarray(np.asarray(params["embedding.weight"][tokens], np.float32))
+    found: dict[str, Inputs] = {}
+    for layer in range(config.num_layers):
+        prefix = f"layers.{layer}."
+        x, heard = _read(_lone_layer(config, layer), _weights(params, prefix), x)
+        found |= {prefix + name: _inputs(value) for name, value in heard.items()}
+    norm = RMSNorm(config.width, eps=config.norm_eps)
+    norm.weight[...] = jnp.asarray(params["norm.weight"], jnp.float32)
+    return found | {"head": _inputs(_moments(norm(x)))}
+
+
+class _Listener(nnx.Module):
+    """A linear map that keeps the moments of what it was given."""
+
+    def __init__(self, linear: Linear, inputs: int):
+        self.linear = linear
+        self.heard = nnx.Variable(jnp.zeros((2, inputs)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        self.heard[...] = _moments(x)
+        return self.linear(x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _read(
+    config: ModelConfig, weights: dict[str, jax.Array], x: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    block = _block(config, weights)
+    width, mixed = config.width, config.num_heads * config.head_size
+    q, o = _Listener(block.attention.q, width), _Listener(block.attention.o, mixed)
+    gate = _Listener(block.mlp.gate, width)
+    down = _Listener(block.mlp.down, config.mlp_width)
+    block.attention.q, block.attention.o = q, o
+    block.mlp.gate, block.mlp.down = gate, down
+    positions = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[:2])
+    cache = empty_cache(config, x.shape[0], x.shape[1], "float32")
+    x, _ = block(x, place(positions, cache, config), cache)
+    parts = {"attention.q": q, "attention.o": o, "mlp.gate": gate, "mlp.down": down}
+    return x, {name: part.heard[...] for name, part in parts.items()}
+
+
+def _block(config: ModelConfig, weights: dict[str, jax.Array]) -> Any:
+    graph, state = nnx.split(LlamaBlock(config, 0, "float32", rngs=None))
+    paths, structure = jax.tree_util.tree_flatten_with_path(state)
+    names = [
+        ".".join(str(step.key) for step in path if hasattr(step, "key"))
+        for path, _ in paths
+    ]
+    return nnx.merge(graph, jax.tree.unflatten(structure, [weights[n] for n in names]))
+
+
+def _lone_layer(config: ModelConfig, layer: int) -> ModelConfig:
+    """Return the config of a model that has this one layer: alike layers are equal."""
+    return dataclasses.replace(
+        config,
+        num_layers=1,
+        sliding_window=config.window(layer),
+        sliding_layers=None,
+    )
+
+
+def _weights(params: Mapping[str, Any], prefix: str) -> dict[str, jax.Array]:
+    return {
+        name.removeprefix(prefix): jnp.asarray(params[name], jnp.float32)
+        for name in params
+        if name.startswith(prefix)
+    }
+
+
+def _moments(x: jax.Array) -> jax.Array:
+    return jnp.mean(jnp.stack([x, x * x]), axis=tuple(range(1, x.ndim)))
+
+
+def _inputs(moments: jax.Array) -> Inputs:
+    mean, square = np.asarray(moments)
+    return Inputs(mean, square)
