@@ -144,7 +144,7 @@ class Attention(nnx.Module):
     def __call__(
         self, x: jax.Array, norm: RMSNorm | LayerNorm, where: Any, cache: Any
     ) -> tuple[jax.Array, Any]:
-        """Return what the tokens `norm(x)` gather, and the cache with them in.
+        """Return what attention adds to `x` [B, S, W], and the cache with it in.
 
         Args:
           x: float32 [B, S, W].
@@ -152,6 +152,13 @@ class Attention(nnx.Module):
           where: the tokens' `Place` in a cache of its kind.
           cache: what is remembered so far.
         """
+        mixed, cache = self.gather(x, norm, where, cache)
+        return self.o(mixed), cache
+
+    def gather(
+        self, x: jax.Array, norm: RMSNorm | LayerNorm, where: Any, cache: Any
+    ) -> tuple[jax.Array, Any]:
+        """Return the values that the tokens `norm(x)` mix, [B, S, H D], and the cache."""
         q, k, v = map(self.heads, project(x, norm, self.q, self.k, self.v))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
@@ -160,7 +167,7 @@ class Attention(nnx.Module):
         new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
         cache = cache.write(self.layer, new_k, new_v, where.starts)
         mixed = where.mix(q * self.scale, cache, self.layer, self.window)
-        return self.o(mixed.reshape(*x.shape[:-1], -1)), cache
+        return mixed.reshape(*x.shape[:-1], -1), cache
 
     def heads(self, flat: jax.Array) -> jax.Array:
         """Split the last axis into heads: [B, S, H, D]."""

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.models.balance import quantized
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.frozen import Definition, Frozen, take_apart
 from jaxdecode.models.gpt2 import GPT2
 from jaxdecode.models.layers import DTYPES
 from jaxdecode.models.llama import Llama
-from jaxdecode.models.quantize import QuantizedParams
 from jaxdecode.native import Panels, is_available, pack, why_unavailable
 
 MODULES = {"llama": Llama, "gpt2": GPT2}
@@ -57,7 +57,7 @@ def build(
     wanted, definition = _outline(config, dtype)
     _check_names(set(params), set(parameter_shapes(config)))
     if dtype == "int8":
-        params = QuantizedParams(params)
+        params = quantized(config, params)
     put = _in_panels if _is_native(native) else _as_it_is
     leaves = tuple(put(_checked(n, params[n], wanted[n])) for n in wanted)
     return Frozen(leaves=leaves, definition=definition)

@@ -186,34 +186,45 @@ class Embedding(nnx.Module):
       width: size of a vector.
       dtype: storage type.
       rngs: where initial weights come from; None for shapes without weights.
+      balanced: whether an int8 table holds vectors whose channels were scaled for the
+        output map, and `unit` [W], which undoes that for a vector looked up.
     """
 
-    def __init__(self, entries: int, width: int, *, dtype: str, rngs: nnx.Rngs | None):
+    def __init__(
+        self,
+        entries: int,
+        width: int,
+        *,
+        dtype: str,
+        rngs: nnx.Rngs | None,
+        balanced: bool = False,
+    ):
         self.weight = _normal(rngs, (entries, width), 1.0, dtype)
         self.scale = _scale(entries, dtype)
+        self.unit = _scale(width, dtype) if balanced else None
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Return float32 vectors [..., width] of int32 `ids` [...]."""
+        found = self._rows(ids)
+        if self.scale is not None:
+            found = found * self.scale[...][ids][..., None]
+        return found if self.unit is None else found * over_last(self.unit[...], found)
+
+    def _rows(self, ids: jax.Array) -> jax.Array:
         table = _value(self.weight)
         if isinstance(table, Panels):
-            found = look_up(table, ids).astype(jnp.float32)
-            return found if self.scale is None else found * self._scale_of(ids)
+            return look_up(table, ids).astype(jnp.float32)
         if table.dtype == jnp.bfloat16:
             # By words: a bfloat16 gather would convert the whole table on CPU. The
             # barrier ties the table to the ids, else a loop keeps a copy of the words.
             table, ids = lax.optimization_barrier((table, ids))
             return from_bits(to_bits(table)[ids]).astype(jnp.float32)
-        if self.scale is not None:
-            return table[ids].astype(jnp.float32) * self._scale_of(ids)
-        return table[ids]
+        return table[ids].astype(jnp.float32)
 
     @property
     def stored(self) -> "Stored":
         """What a product with every vector needs of this table."""
         return Stored(_value(self.weight), _value(self.scale), None)
-
-    def _scale_of(self, ids: jax.Array) -> jax.Array:
-        return _value(self.scale)[ids][..., None]
 
 
 class RMSNorm(nnx.Module):

@@ -40,7 +40,9 @@ class Llama(nnx.Module):
         self.dtype = dtype
         self.vocab_size = vocab
         self.max_length = config.max_length
-        self.embedding = Embedding(vocab, width, dtype=dtype, rngs=rngs)
+        self.embedding = Embedding(
+            vocab, width, dtype=dtype, rngs=rngs, balanced=config.tied_output
+        )
         self.layers = nnx.List(
             [LlamaBlock(config, i, dtype, rngs) for i in range(config.num_layers)]
         )
@@ -170,5 +172,9 @@ class GatedMLP(nnx.Module):
         self.activation = config.activation
 
     def __call__(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
+        return self.down(self.hidden(x, norm))
+
+    def hidden(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
+        """Return what `down` is given, [..., mlp_width]."""
         gate, up = project(x, norm, self.gate, self.up)
-        return self.down(activation(self.activation)(gate) * up)
+        return activation(self.activation)(gate) * up

@@ -18,7 +18,7 @@ from flax import nnx
 
 from jaxdecode.models.attention import empty_cache, place
 from jaxdecode.models.config import ModelConfig
-from jaxdecode.models.layers import Linear, RMSNorm
+from jaxdecode.models.layers import RMSNorm
 from jaxdecode.models.llama import LlamaBlock
 from jaxdecode.models.quantize import Inputs
 
@@ -54,34 +54,25 @@ def input_moments(
     return found | {"head": _inputs(_moments(norm(x)))}
 
 
-class _Listener(nnx.Module):
-    """A linear map that keeps the moments of what it was given."""
-
-    def __init__(self, linear: Linear, inputs: int):
-        self.linear = linear
-        self.heard = nnx.Variable(jnp.zeros((2, inputs)))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        self.heard[...] = _moments(x)
-        return self.linear(x)
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _read(
     config: ModelConfig, weights: dict[str, jax.Array], x: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     block = _block(config, weights)
-    width, mixed = config.width, config.num_heads * config.head_size
-    q, o = _Listener(block.attention.q, width), _Listener(block.attention.o, mixed)
-    gate = _Listener(block.mlp.gate, width)
-    down = _Listener(block.mlp.down, config.mlp_width)
-    block.attention.q, block.attention.o = q, o
-    block.mlp.gate, block.mlp.down = gate, down
     positions = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[:2])
     cache = empty_cache(config, x.shape[0], x.shape[1], "float32")
-    x, _ = block(x, place(positions, cache, config), cache)
-    parts = {"attention.q": q, "attention.o": o, "mlp.gate": gate, "mlp.down": down}
-    return x, {name: part.heard[...] for name, part in parts.items()}
+    where = place(positions, cache, config, native=False)
+    mixed, _ = block.attention.gather(x, block.attention_norm, where, cache)
+    between = x + block.attention.o(mixed)
+    hidden = block.mlp.hidden(between, block.mlp_norm)
+    heard = {
+        "attention.q": block.attention_norm(x),
+        "attention.o": mixed,
+        "mlp.gate": block.mlp_norm(between),
+        "mlp.down": hidden,
+    }
+    moments = {name: _moments(value) for name, value in heard.items()}
+    return between + block.mlp.down(hidden), moments
 
 
 def _block(config: ModelConfig, weights: dict[str, jax.Array]) -> Any:

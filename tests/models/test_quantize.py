@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from jaxdecode.models import build, random_params
+from jaxdecode.models.balance import quantized
 from jaxdecode.models.layers import product
-from jaxdecode.models.quantize import Inputs, QuantizedParams, quantize_matrix
+from jaxdecode.models.quantize import Inputs, quantize_matrix
 from tests.models.model_cases import PLAIN
 
 RNG = np.random.default_rng(0)
@@ -103,7 +104,7 @@ def test_a_quantised_model_is_close_to_the_exact_one():
 
 def test_the_quantised_names_are_the_models():
     params = random_params(PLAIN, 0)
-    quantised = QuantizedParams(params)
+    quantised = quantized(PLAIN, params)
     model = build(PLAIN, params, "int8")
     assert set(model.params) == set(quantised)
     for name, value in quantised.items():
