@@ -3,13 +3,15 @@
 A whole call of `generate` for one token, beside the reading alone in chunks and in one
 piece, and beside Hugging Face on torch and llama.cpp (greedy) on the very same weights,
 interleaved. The temporaries are the compiler's own account of the reading alone: beside
-weights and cache, what a run needs while it reads.
+weights and cache, what a run needs while it reads. Above a load of the number of cores,
+which is part of the output, a ratio to a peer is not a result.
 
     python benchmarks/prefill.py --lengths 16 128 512 2048 --rounds 5
 """
 
 import argparse
 import functools
+import os
 from typing import Any
 
 import jax
@@ -30,8 +32,11 @@ NEW_COLUMNS = 16
 
 def main() -> None:
     """Measure every wanted length and report."""
+    # The peers' threads would spin between their own calls and starve all others: 3.3 s
+    # instead of 0.4 for 128 tokens of llama.cpp beside torch (two cores, 2026-11).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = _options()
-    rows = []
+    rows, before = [], os.getloadavg()[0]
     for dtype in options.dtypes:
         for length in options.lengths:
             rows += _measure(options, dtype, length)
@@ -40,6 +45,7 @@ def main() -> None:
         rows,
         batch=options.batch,
         rounds=options.rounds,
+        load_before_and_after=[before, os.getloadavg()[0]],
         save=not options.no_save,
     )
 
