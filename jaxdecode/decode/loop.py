@@ -25,7 +25,7 @@ from jaxdecode.decode.prefill import prefill
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.state import Job, State, contexts_of, is_running
 from jaxdecode.decode.stops import patience
-from jaxdecode.sampling.draw import Draw, draw, log_share
+from jaxdecode.sampling.draw import Draw, draw
 from jaxdecode.sampling.process import over_rows
 from jaxdecode.transforms import Context, Drawn
 
@@ -65,7 +65,7 @@ def start(
 def extend(model: Model, job: Job, state: State) -> State:
     """Draw one token for every running row from its logits and append it."""
     contexts = contexts_of(job, state, model)
-    drawn = draw(job.chain, state.logits, contexts, state.links)
+    drawn = draw(job.chain, state.logits, contexts, state.links, own=True)
     running = is_running(state)
     write = running & drawn.valid
     lengths = state.lengths + write.astype(jnp.int32)
@@ -73,7 +73,6 @@ def extend(model: Model, job: Job, state: State) -> State:
     rows = jnp.arange(state.tokens.shape[0])
     column = jnp.where(write, state.lengths, state.tokens.shape[1])
     tokens = state.tokens.at[rows, column].set(drawn.token, mode="drop")
-    raw = _chosen_logprob(state.logits, drawn.token)
     cursors, stopped = _look_for_stops(job, state, drawn.token, tokens, lengths)
     ended = _status(
         job, drawn.token, drawn.valid, lengths - job.prompt_lengths, stopped
@@ -87,7 +86,9 @@ def extend(model: Model, job: Job, state: State) -> State:
         status=jnp.where(running, ended, state.status),
         links=_update_links(job, state, drawn, contexts),
         step=state.step + 1,
-        model_logprobs=_emit(state.model_logprobs, state.step, raw, write),
+        model_logprobs=_emit(
+            state.model_logprobs, state.step, drawn.own_logprob, write
+        ),
         sampling_logprobs=_emit(
             state.sampling_logprobs, state.step, drawn.logprob, write
         ),
@@ -191,11 +192,6 @@ def _status(job: Job, token, valid, generated, stopped) -> jax.Array:
         status = jnp.where(stopped, int(Status.STOP), status)
     status = jnp.where(is_eos, int(Status.EOS), status)
     return jnp.where(valid, status, int(Status.INVALID)).astype(jnp.int32)
-
-
-def _chosen_logprob(logits: jax.Array, token: jax.Array) -> jax.Array:
-    chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
-    return log_share(chosen, logits)
 
 
 def _emit(buffer: jax.Array, step, values, write) -> jax.Array:

@@ -26,8 +26,8 @@ from jaxdecode.core.shapes import Array
 from jaxdecode.decode.partition import Fixed, combine, partition
 from jaxdecode.decode.prefill import prefill
 from jaxdecode.decode.prompts import Prompts, as_prompts
-from jaxdecode.sampling.draw import log_share
 from jaxdecode.sampling.process import observe, over_rows, process_seen
+from jaxdecode.sampling.whole import log_share
 from jaxdecode.transforms import Chain, Context, Drawn, Link, as_chain
 
 

@@ -13,19 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdecode.core.numerics import is_valid
 from jaxdecode.core.pytree import pytree
-from jaxdecode.sampling.noise import gumbel_at
-from jaxdecode.sampling.process import (
-    edit,
-    observe,
-    process_seen,
-    run_tail,
-    scale_rows,
-)
-from jaxdecode.sampling.select import arg_max, select
-from jaxdecode.transforms import Candidates, Chain, Context, Truncation
-from jaxdecode.transforms.candidates import finite_or_zero
+from jaxdecode.sampling.order import arg_max
+from jaxdecode.sampling.process import are_off, edit, observe, process_seen, scale_rows
+from jaxdecode.sampling.sweep import Sweep, sweep
+from jaxdecode.sampling.whole import draw_whole, gumbel_max, log_share
+from jaxdecode.sampling.window import draw_windowed
+from jaxdecode.transforms import Chain, Context, Scale, Truncation
 
 WINDOWS = (64, 1024)
 
@@ -38,12 +32,14 @@ class Draw:
       token: int32 [B]; meaningless where `valid` is False.
       logprob: float32 [B], under the distribution it was drawn from.
       valid: bool [B], False for NaN, +inf or a row with every token banned.
+      own_logprob: float32 [B], under the model's own distribution; () if not asked for.
       seen: what each link observed of its row and the token; () if none observes.
     """
 
     token: jax.Array
     logprob: jax.Array
     valid: jax.Array
+    own_logprob: Any = ()
     seen: Any = ()
 
 
@@ -54,6 +50,7 @@ def draw(
     states: Any,
     *,
     windows: Sequence[int] = WINDOWS,
+    own: bool = False,
 ) -> Draw:
     """Draw one token per row.
 
@@ -63,66 +60,78 @@ def draw(
       contexts: `Context` with leaves [B, ...]; its keys are the step keys, consumed.
       states: the links' states.
       windows: sizes of candidate windows to try, ascending. Static.
+      own: whether to say the token's log-probability under the model's own
+        distribution, too; its normaliser then serves rows that no edit changes. Static.
 
     Returns:
       A `Draw`.
     """
-    rows = edit(chain, logits, contexts, states)
-    valid = is_valid(logits) & is_valid(rows)
+    raw = sweep(logits, weighed=own)
     if chain.is_mixed:
-        rows, views = process_seen(chain, logits, contexts, states)
-        token, logprob = _draw_whole(rows, contexts.key)
-        seen = observe(chain, views, token) if chain.observes else ()
-        return Draw(token, logprob, valid & is_valid(rows), seen)
+        found, seen, valid = _draw_mixed(chain, raw, contexts, states)
+    else:
+        rows = _edited(chain, raw, contexts, states)
+        found, seen = _draw_kinds(chain, rows, contexts, states, windows)
+        valid = raw.valid & rows.valid
+    token, logprob = found
+    return Draw(token, logprob, valid, raw.share(token) if own else (), seen)
 
-    blank = (jnp.zeros(valid.shape, jnp.int32), jnp.zeros(valid.shape, jnp.float32))
+
+def _draw_mixed(chain, raw, contexts, states):
+    """Draw from processed rows, where edits follow truncations."""
+    rows, views = process_seen(chain, raw.rows, contexts, states)
+    token, value = gumbel_max(rows, contexts.key)
+    seen = observe(chain, views, token) if chain.observes else ()
+    return (token, log_share(value, rows)), seen, raw.valid & sweep(rows).valid
+
+
+def _edited(chain, raw, contexts, states) -> Sweep:
+    """Return what is known of the rows behind the edits: of untouched ones, all."""
+    if not chain.head:
+        return raw
+    rows = edit(chain, raw.rows, contexts, states)
+    untouched = are_off(chain.head, rows.shape[0])
+    maxima, valid = jax.lax.cond(
+        jnp.all(untouched),
+        lambda raw, _: (raw.maxima, raw.valid),
+        lambda _, rows: ((new := sweep(rows)).maxima, new.valid),
+        *(raw, rows),
+    )
+    log_z = raw.log_z
+    if not isinstance(log_z, tuple):
+        log_z = jnp.where(untouched, log_z, jnp.nan)
+    return Sweep(rows=rows, maxima=maxima, valid=valid, log_z=log_z)
+
+
+def _draw_kinds(chain, rows: Sweep, contexts, states, windows):
+    """Draw each row by its own kind of work; return (token, logprob), what was seen."""
+    count = rows.valid.shape[0]
+    blank = (jnp.zeros((count,), jnp.int32), jnp.zeros((count,), jnp.float32))
     if chain.observes:  # every row must be seen by the links that observe
-        found = (*blank, _nothing_seen(chain, rows, contexts, states))
-        found = _draw_windowed(chain, rows, contexts, states, valid, windows, found)
-        return Draw(found[0], found[1], valid, found[2])
+        found = (*blank, _nothing_seen(chain, rows.rows, contexts, states))
+        *found, seen = draw_windowed(
+            chain, rows, contexts, states, rows.valid, windows, found
+        )
+        return found, seen
 
-    greedy, plain = _kinds(chain, logits.shape[0])
-    windowed = valid & ~greedy & ~plain
+    greedy, plain = _kinds(chain, count)
+    plain &= ~greedy
+    windowed = rows.valid & ~greedy & ~plain
 
     def take_best(found):
-        return _merge(greedy, (jax.vmap(arg_max)(rows), blank[1]), found)
+        best = jax.vmap(arg_max)(rows.rows, rows.maxima)
+        return _merge(greedy, (best, blank[1]), found)
 
     def draw_plain(found):
-        scaled = scale_rows(chain, rows, contexts, states)
-        return _merge(plain & ~greedy, _draw_whole(scaled, contexts.key), found)
+        scaled = scale_rows(chain, rows.rows, contexts, states)
+        scales = [link for link in chain.tail if isinstance(link, Scale)]
+        unscaled = are_off(scales, count)
+        return _merge(plain, draw_whole(rows, scaled, unscaled, contexts.key), found)
 
-    found = _gate(valid & greedy, take_best, blank)
-    found = _gate(valid & plain & ~greedy, draw_plain, found)
-    found = _draw_windowed(chain, rows, contexts, states, windowed, windows, found)
-    token, logprob = found
-    return Draw(token, logprob, valid)
-
-
-def _draw_windowed(chain, rows, contexts, states, todo, windows, found):
-    """Draw the rows of `todo` from the smallest window that is complete for each."""
-    if not any(isinstance(link, Truncation) for link in chain.tail):
-        return found
-    vocab_size = rows.shape[1]
-    tail_states = states[len(chain.head) :]
-
-    def from_window(size, todo, found):
-        kept = jax.vmap(lambda row, context: select(row, context, size))(rows, contexts)
-        kept, views = run_tail(chain.tail, kept, tail_states)
-        settled = todo & kept.closed & ~kept.broken
-        new = _draw_candidates(kept, vocab_size)
-        if chain.observes:
-            new = (*new, observe(chain, [None] * len(chain.head) + views, new[0]))
-        return todo & ~settled, _merge(settled, new, found)
-
-    for size in [w for w in windows if w < vocab_size] + [vocab_size]:
-        todo, found = jax.lax.cond(
-            jnp.any(todo),
-            lambda todo, found, size=size: from_window(size, todo, found),
-            lambda todo, found: (todo, found),
-            todo,
-            found,
-        )
-    return found
+    found = _gate(rows.valid & greedy, take_best, blank)
+    found = _gate(rows.valid & plain, draw_plain, found)
+    found = draw_windowed(chain, rows, contexts, states, windowed, windows, found)
+    return found, ()
 
 
 def _nothing_seen(chain, rows, contexts, states):
@@ -138,48 +147,12 @@ def _nothing_seen(chain, rows, contexts, states):
 
 def _kinds(chain: Chain, rows: int) -> tuple[jax.Array, jax.Array]:
     """Say of each row whether it is greedy, and whether no truncation is active."""
-
-    def among(values):
-        flags = [jnp.broadcast_to(jnp.asarray(v), (rows,)) for v in values]
-        return jnp.stack(flags) if flags else jnp.zeros((0, rows), bool)
-
     cuts = [link for link in chain.tail if isinstance(link, Truncation)]
-    greedy = jnp.any(among(link.is_greedy() for link in chain.links), axis=0)
-    if not all(link.keeps_argmax for link in cuts):
-        greedy = jnp.zeros_like(greedy)
-    return greedy, jnp.all(among(link.is_off() for link in cuts), axis=0)
-
-
-def _draw_candidates(kept: Candidates, vocab_size: int):
-    """Draw from a batch of closed candidates; ties of the score go to the lower id."""
-
-    def one_row(row: Candidates):
-        score = row.values + gumbel_at(row.context.key, row.ids, vocab_size)
-        is_best = score == jnp.max(score)
-        token = jnp.min(jnp.where(is_best, row.ids, vocab_size))
-        return token, jnp.max(jnp.where(row.ids == token, row.values, -jnp.inf))
-
-    token, value = jax.vmap(one_row)(kept)
-    return token, log_share(value, kept.values)
-
-
-def _draw_whole(rows: jax.Array, keys: jax.Array):
-    """Draw from whole rows [B, V] by Gumbel-max over the vocabulary."""
-    ids = jnp.arange(rows.shape[1], dtype=jnp.int32)
-
-    def one_row(row, key):
-        token = arg_max(row + gumbel_at(key, ids, row.shape[0]))
-        return token, row[token]
-
-    token, value = jax.vmap(one_row)(rows, keys)
-    return token, log_share(value, rows)
-
-
-def log_share(value: jax.Array, rows: jax.Array) -> jax.Array:
-    """Return the log-probabilities [B] of entries with `value` [B] in rows [B, K]."""
-    best = finite_or_zero(jnp.max(rows, axis=1))  # exact far from 0, too
-    total = jnp.sum(jnp.exp(rows - best[:, None]), axis=1)
-    return (value - best) - jnp.log(total)
+    greedy = jnp.zeros((rows,), bool)
+    if all(link.keeps_argmax for link in cuts):
+        for link in chain.links:
+            greedy |= jnp.asarray(link.is_greedy())
+    return greedy, are_off(cuts, rows)
 
 
 def _gate(wanted: jax.Array, work, found):

@@ -31,7 +31,7 @@ def gumbel_at(key: jax.Array, ids: jax.Array, vocab_size: int) -> jax.Array:
     Returns:
       float32 [K].
     """
-    if not _is_addressable(key):
+    if not is_addressable(key):
         return _whole_gumbel(key, vocab_size)[ids]
     bits = _random_bits(jax.random.key_data(key), ids.astype(jnp.uint32))
     return _gumbel(bits)
@@ -51,7 +51,7 @@ def _whole_gumbel(key: jax.Array, vocab_size: int) -> jax.Array:
     return one_row(key)
 
 
-def _is_addressable(key: jax.Array) -> bool:
+def is_addressable(key: jax.Array) -> bool:
     """Whether noise is a hash of (key, index): threefry in its partitionable form."""
     return (
         str(jax.random.key_impl(key)) == "threefry2x32"

@@ -5,6 +5,7 @@ and the row is put back in vocabulary order. `edit` and `run_tail` are its two h
 for the draw, which runs the tail on a window.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,9 +70,45 @@ def process_seen(chain: Chain, logits: jax.Array, contexts: Context, states: Any
 
 
 def edit(chain: Chain, logits: jax.Array, contexts: Context, states: Any) -> jax.Array:
-    """Return the rows after the links that come before any truncation, [B, V]."""
-    head = chain.head
-    return _edits(head, logits, contexts, states[: len(head)])
+    """Return the rows after the links that come before any truncation, [B, V].
+
+    Neighbouring links that are off for every row are passed by together: inside `vmap`
+    a `cond` would run both ways, so the gate is here.
+    """
+    rows, pairs = logits, list(zip(chain.head, states, strict=False))
+    for may_rest, run in itertools.groupby(pairs, lambda pair: _may_rest(pair[0])):
+        links, of_run = zip(*run, strict=True)
+        run_edits = _edits_unless_off if may_rest else _edits
+        rows = run_edits(links, rows, contexts, of_run)
+    return rows
+
+
+def are_off(links: Sequence[Link], rows: int) -> jax.Array:
+    """Say of each row whether all links are off, bool [B]."""
+    off = jnp.ones((rows,), bool)
+    for link in links:
+        off &= jnp.asarray(link.is_off())
+    return off
+
+
+def _may_rest(link: Link) -> bool:
+    return type(link).is_off is not Link.is_off
+
+
+@jax.custom_jvp
+def _edits_unless_off(links: Sequence[Link], rows, contexts, states) -> jax.Array:
+    return jax.lax.cond(
+        jnp.all(are_off(links, rows.shape[0])),
+        lambda *given: given[1],
+        _edits,
+        *(links, rows, contexts, states),
+    )
+
+
+@_edits_unless_off.defjvp
+def _edits_slope(primals, tangents):
+    """A neutral parameter changes nothing, but it has a slope."""
+    return jax.jvp(_edits, primals, tangents)
 
 
 def scale_rows(chain: Chain, rows: jax.Array, contexts: Context, states: Any):
@@ -82,7 +119,10 @@ def scale_rows(chain: Chain, rows: jax.Array, contexts: Context, states: Any):
         for link, state in zip(chain.tail, states[start:], strict=True)
         if isinstance(link, Scale)
     ]
-    return _edits([p[0] for p in pairs], rows, contexts, [p[1] for p in pairs])
+    if not pairs:
+        return rows
+    scales, of_scales = zip(*pairs, strict=True)
+    return _edits_unless_off(scales, rows, contexts, of_scales)
 
 
 def run_tail(links: Sequence[Link], rows: Candidates, states: Any):

@@ -87,6 +87,14 @@ class Link:
         """Say whether one row keeps nothing but its first maximum."""
         return False
 
+    def is_off(self) -> jax.Array | np.ndarray | bool:
+        """Say whether the parameters of one row have their neutral value.
+
+        A link that is off gives back each row bit for bit, so it need not run. The
+        default is never off, which is always right.
+        """
+        return False
+
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raise ValueError if the link names token ids that the vocabulary lacks."""
 
@@ -145,10 +153,6 @@ class Truncation(Link):
         The default is never sure, which is always right: the row is then sorted whole.
         """
         return jnp.asarray(False)
-
-    def is_off(self) -> jax.Array | np.ndarray | bool:
-        """Say whether the parameters of one row have their neutral value."""
-        return False
 
     def is_idle(self, row: "Candidates") -> Any:
         """Say whether it changes nothing of this row; at least where it is off."""

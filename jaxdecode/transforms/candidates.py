@@ -33,6 +33,8 @@ class Candidates:
       context: what the row knows of its past.
       state: the state of the link that is looking.
       measured: what that link's `measure` says of all tokens still allowed.
+      whole_log_z: float32, what `log_z` is while the row is open and unscaled, NaN where
+        it is not known; () once the row was scaled, or if it is known of no row.
       holes: whether dropped candidates may stand before allowed ones. Static.
     """
 
@@ -45,6 +47,7 @@ class Candidates:
     context: Context
     state: Any = ()
     measured: Any = ()
+    whole_log_z: Any = ()
     holes: bool = static(default=False)
 
     @property
@@ -105,7 +108,10 @@ def narrow(link: Truncation, row: Candidates) -> Candidates:
 def rescale(link: Scale, row: Candidates) -> Candidates:
     """Change one row's values, in the window and in its tail, by the same rule."""
     return replace(
-        row, values=link.scale(row.values, row), whole=link.scale(row.whole, row)
+        row,
+        values=link.scale(row.values, row),
+        whole=link.scale(row.whole, row),
+        whole_log_z=(),
     )
 
 
@@ -116,6 +122,10 @@ def weigh(rows: Candidates) -> Candidates:
     if rows.values.shape == rows.whole.shape:
         return replace(rows, log_z=inside)
     settled = rows.closed | rows.broken
+    if not isinstance(rows.whole_log_z, tuple):
+        known = jnp.isfinite(rows.whole_log_z)
+        inside = jnp.where(settled | ~known, inside, rows.whole_log_z)
+        settled |= known
 
     def with_tails():
         return jnp.where(settled, inside, _log_sum(rows.whole - best))

@@ -110,6 +110,18 @@ class Chain:
             )
         )
 
+    def take(self, rows: jax.Array) -> "Chain":
+        """Return the chain of some rows of its batch, given their indices."""
+        return Chain(
+            tuple(
+                replace(
+                    link,
+                    **{n: leaf[rows] for n, leaf in _row_leaves(link) if np.ndim(leaf)},
+                )
+                for link in self.links
+            )
+        )
+
     def axes(self) -> "Chain":
         """Return the `in_axes` of this chain for a `vmap` over rows."""
         return Chain(tuple(_axes(link) for link in self.links))

@@ -79,6 +79,9 @@ class FrequencyPenalty(_Counting):
     def __call__(self, logits, context, state):
         return logits - state * self.penalty
 
+    def is_off(self):
+        return self.penalty == 0
+
 
 @pytree
 class PresencePenalty(_Counting):
@@ -109,6 +112,9 @@ class PresencePenalty(_Counting):
 
     def __call__(self, logits, context, state):
         return logits - jnp.where(state > 0, self.penalty, jnp.float32(0.0))
+
+    def is_off(self):
+        return self.penalty == 0
 
 
 @pytree
@@ -144,6 +150,9 @@ class RepetitionPenalty(_Counting):
         lowered = jnp.where(logits > 0, logits / self.penalty, logits * self.penalty)
         return jnp.where(state > 0, lowered, logits)
 
+    def is_off(self):
+        return self.penalty == 1
+
 
 @pytree
 class EncoderRepetition(Edit):
@@ -177,6 +186,9 @@ class EncoderRepetition(Edit):
         raised = jnp.where(logits > 0, logits * self.penalty, logits / self.penalty)
         largest = jnp.finfo(jnp.float32).max  # +inf would make the row invalid
         return jnp.where(state > 0, jnp.minimum(raised, largest), logits)
+
+    def is_off(self):
+        return self.penalty == 1
 
 
 def _add(counts: jax.Array, tokens, where, *, by: float = 1.0) -> jax.Array:

@@ -41,6 +41,9 @@ class Temperature(Scale):
     def is_greedy(self):
         return self.t == 0
 
+    def is_off(self):
+        return self.t == 1
+
 
 @pytree
 class DynamicTemperature(Scale):
@@ -137,5 +140,6 @@ def _divide(values: jax.Array, best: jax.Array, t: jax.Array) -> jax.Array:
 
 def _is_first_maximum(values: jax.Array, best: jax.Array) -> jax.Array:
     """Mark the first entry equal to `best`; ties stand in the order of their ids."""
-    first = jnp.argmax(values == best)
-    return jnp.arange(values.shape[0]) == first
+    # As float32, exact for any vocabulary: reductions of integers are slow on CPU.
+    place = jnp.arange(values.shape[0], dtype=jnp.float32)
+    return place == jnp.min(jnp.where(values == best, place, jnp.inf))

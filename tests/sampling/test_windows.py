@@ -9,8 +9,8 @@ import pytest
 import jaxdecode as jd
 from jaxdecode.sampling import draw
 from jaxdecode.sampling.apply import _contexts
+from jaxdecode.sampling.order import arg_max, top_k
 from jaxdecode.sampling.process import over_rows
-from jaxdecode.sampling.select import arg_max, top_k
 from tests.rows import kinds
 
 VOCAB = 5003

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxdecode.core.pytree import replace
 from jaxdecode.decode.beam.state import BeamJob, BeamState, Pool, take_columns
 from jaxdecode.sampling.noise import gumbel_at
-from jaxdecode.sampling.select import top_k
+from jaxdecode.sampling.order import top_k
 
 
 def best_of(job: BeamJob, totals: jax.Array, keys: Any) -> jax.Array:

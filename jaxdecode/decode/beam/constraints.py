@@ -24,7 +24,7 @@ from jaxdecode.core import check
 from jaxdecode.core.pytree import replace
 from jaxdecode.decode.beam.choose import going_on, is_eos, is_full
 from jaxdecode.decode.beam.state import BeamJob, BeamState, Phrases, Pool, take_columns
-from jaxdecode.sampling.select import top_k
+from jaxdecode.sampling.order import top_k
 
 
 def as_phrases(

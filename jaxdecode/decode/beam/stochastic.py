@@ -38,7 +38,7 @@ from jaxdecode.decode.generate import steps_per_look
 from jaxdecode.decode.partition import Fixed, combine, partition
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.sampling.noise import gumbel_at
-from jaxdecode.sampling.select import top_k
+from jaxdecode.sampling.order import top_k
 from jaxdecode.transforms import Chain, Link, chain
 
 ROOT = 0x5B5EA2C4  # folded into the first step's key: the noise of the empty text

@@ -1,0 +1,97 @@
+"""What one sweep over whole rows tells: chunk maxima, validity, normalisers.
+
+Everything the draw needs of a whole row comes from here, in forms that XLA turns into
+vectorised loops on CPU: float32 maxima and sums over short chunks. Integer and boolean
+reductions over a vocabulary, and reductions of one long row, are serial there.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdecode.core.pytree import pytree
+from jaxdecode.transforms.candidates import finite_or_zero
+
+CHUNK = 128
+
+
+@pytree
+class Sweep:
+    """Rows and what is known of them, leaves [B, ...].
+
+    Attributes:
+      rows: float32 [B, V].
+      maxima: float32 [B, C], the largest entry of each chunk.
+      valid: bool [B], whether the row can be sampled.
+      log_z: float32 [B], log of the sum of exp(value - best), NaN where it is not known;
+        () if it is known of no row.
+    """
+
+    rows: jax.Array
+    maxima: jax.Array
+    valid: jax.Array
+    log_z: Any = ()
+
+    def share(self, tokens: jax.Array) -> jax.Array:
+        """Return the log-probabilities of one token of each row, [B]."""
+        values = jnp.take_along_axis(self.rows, tokens[:, None], axis=1)[:, 0]
+        return self.share_of(values)
+
+    def share_of(self, values: jax.Array) -> jax.Array:
+        """Return the log-probabilities of entries with `values` [B]."""
+        best = jnp.max(jax.lax.stop_gradient(self.maxima), axis=1)
+        return (values - finite_or_zero(best)) - self.log_z  # exact far from 0, too
+
+
+def sweep(rows: jax.Array, *, weighed: bool = False) -> Sweep:
+    """Look at whole rows [B, V] once; `weighed` says whether `log_z` is wanted."""
+    maxima = chunk_maxima(rows)
+    log_z = log_total(rows, maxima) if weighed else ()
+    return Sweep(rows, maxima, is_valid(rows, maxima, log_z), log_z)
+
+
+def chunked(rows: jax.Array, size: int = CHUNK) -> jax.Array:
+    """Cut the last axis [V] into chunks [C, size], filled up with -inf."""
+    vocab_size = rows.shape[-1]
+    chunks = -(-vocab_size // size)
+    if chunks * size > vocab_size:
+        beyond = [(0, 0)] * (rows.ndim - 1) + [(0, chunks * size - vocab_size)]
+        rows = jnp.pad(rows, beyond, constant_values=-jnp.inf)
+    return rows.reshape(*rows.shape[:-1], chunks, size)
+
+
+def chunk_maxima(rows: jax.Array) -> jax.Array:
+    """Return the largest entry of each chunk, [..., V] to [..., C]."""
+    return jnp.max(chunked(rows), axis=-1)
+
+
+def is_valid(rows: jax.Array, maxima: jax.Array, log_z: Any = ()) -> jax.Array:
+    """Say of rows [B, V] whether they can be sampled, from their chunk maxima.
+
+    A row is valid if it has no NaN, no +inf, and at least one token allowed. That is:
+    if its normaliser is finite, which costs nothing where it is known, and is not needed
+    where every entry is finite. (A maximum passes over NaN on CPU, jaxlib 0.10.2, and
+    comparing every entry costs as much as the normaliser.)
+    """
+    if not isinstance(log_z, tuple):
+        return jnp.isfinite(log_z)
+    zeros = jnp.sum(rows - rows, axis=-1)  # NaN beside anything that is not finite
+    return jax.lax.cond(
+        jnp.all(zeros == 0),
+        lambda *_: jnp.ones(zeros.shape, bool),
+        lambda rows, maxima: jnp.isfinite(log_total(rows, maxima)),
+        *jax.lax.stop_gradient((rows, maxima)),
+    )
+
+
+def log_total(rows: jax.Array, maxima: jax.Array) -> jax.Array:
+    """Return log of the sum of exp(value - best) over each row, [B, V] to [B].
+
+    Chunks are weighed against their own maxima first: one kernel does both.
+    """
+    maxima = jax.lax.stop_gradient(maxima)  # the sum does not depend on the shift
+    best = finite_or_zero(jnp.max(maxima, axis=-1, keepdims=True))
+    shift = jnp.where(jnp.isfinite(maxima), maxima, best)
+    sums = jnp.sum(jnp.exp(chunked(rows) - shift[..., None]), axis=-1)
+    return jnp.log(jnp.sum(sums * jnp.exp(shift - best), axis=-1))

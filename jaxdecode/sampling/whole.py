@@ -1,0 +1,73 @@
+"""Drawing from whole rows, without an order: Gumbel-max over the vocabulary."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxdecode.sampling.noise import gumbel_at, is_addressable
+from jaxdecode.sampling.order import arg_max
+from jaxdecode.sampling.sweep import CHUNK, Sweep, chunk_maxima, chunked, log_total
+from jaxdecode.transforms.candidates import finite_or_zero
+
+
+def draw_whole(rows: Sweep, scaled: jax.Array, unscaled: jax.Array, keys: jax.Array):
+    """Draw from scaled rows [B, V].
+
+    Args:
+      rows: what is known of the rows before they were scaled.
+      scaled: float32 [B, V].
+      unscaled: bool [B], whether `scaled` is the row as it was.
+      keys: step keys [B], consumed.
+
+    Returns:
+      Tokens int32 [B], and their log-probabilities float32 [B].
+    """
+    token, value = gumbel_max(scaled, keys)
+    if isinstance(rows.log_z, tuple):
+        return token, log_share(value, scaled)
+    known = jnp.where(unscaled, rows.share_of(value), jnp.nan)
+    return token, _share_unless_known(value, scaled, known)
+
+
+def gumbel_max(rows: jax.Array, keys: jax.Array):
+    """Return the tokens [B] that `jax.random.categorical` draws, and their values."""
+    return jax.vmap(_gumbel_max)(rows, keys)
+
+
+def log_share(value: jax.Array, rows: jax.Array) -> jax.Array:
+    """Return the log-probabilities [B] of entries with `value` [B] in rows [B, K]."""
+    maxima = chunk_maxima(rows)
+    best = finite_or_zero(jnp.max(jax.lax.stop_gradient(maxima), axis=1))
+    return (value - best) - log_total(rows, maxima)  # exact far from 0, too
+
+
+def _gumbel_max(row: jax.Array, key: jax.Array):
+    vocab_size = row.shape[0]
+    if vocab_size < 8 * CHUNK or not is_addressable(key):
+        ids = jnp.arange(vocab_size, dtype=jnp.int32)
+        token = arg_max(row + gumbel_at(key, ids, vocab_size))
+        return token, row[token]
+    # The chunk with the best score is found in one kernel that writes maxima only. Its
+    # noise is then made again: cheaper than to keep that of the whole vocabulary.
+    table = chunked(row)
+    ids = jnp.arange(table.size, dtype=jnp.int32).reshape(table.shape)
+    chunk = jnp.argmax(jnp.max(table + gumbel_at(key, ids, vocab_size), axis=1))
+    near, ids = table[chunk], ids[chunk]
+    at = jnp.argmax(near + gumbel_at(key, ids, vocab_size))
+    return ids[at], near[at]
+
+
+@jax.custom_jvp
+def _share_unless_known(value, rows, known):
+    wanted = jnp.isnan(known)
+    return jax.lax.cond(
+        jnp.any(wanted),
+        lambda value, rows: jnp.where(wanted, log_share(value, rows), known),
+        lambda value, rows: known,
+        *(value, rows),
+    )
+
+
+@_share_unless_known.defjvp
+def _share_slope(primals, tangents):
+    """A scale of neutral parameters changes nothing, but it has a slope."""
+    return jax.jvp(log_share, primals[:2], tangents[:2])
