@@ -39,5 +39,5 @@ def test_a_run_holds_at_most_a_quarter_more_than_weights_and_cache(dtype):
     )
     cache = jax.eval_shape(lambda: model.init_cache(ROWS, COLUMNS))
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
-    weights = sum(leaf.nbytes for leaf in model.leaves)
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(model))
     assert peak <= 1.25 * (weights + held)
