@@ -40,7 +40,7 @@ class Sweep:
 
     def share_of(self, values: jax.Array) -> jax.Array:
         """Return the log-probabilities of entries with `values` [B]."""
-        best = jnp.max(jax.lax.stop_gradient(self.maxima), axis=1)
+        best = jnp.max(self.maxima, axis=1)
         return (values - finite_or_zero(best)) - self.log_z  # exact far from 0, too
 
 
@@ -62,8 +62,10 @@ def chunked(rows: jax.Array, size: int = CHUNK) -> jax.Array:
 
 
 def chunk_maxima(rows: jax.Array) -> jax.Array:
-    """Return the largest entry of each chunk, [..., V] to [..., C]."""
-    return jnp.max(chunked(rows), axis=-1)
+    """Return the largest entry of each chunk, [..., V] to [..., C]; without a slope."""
+    maxima = jnp.max(chunked(jax.lax.stop_gradient(rows)), axis=-1)
+    # A maximum of maxima would else become a maximum of the rows, read once more.
+    return jax.lax.optimization_barrier(maxima)
 
 
 def is_valid(rows: jax.Array, maxima: jax.Array, log_z: Any = ()) -> jax.Array:
@@ -71,17 +73,18 @@ def is_valid(rows: jax.Array, maxima: jax.Array, log_z: Any = ()) -> jax.Array:
 
     A row is valid if it has no NaN, no +inf, and at least one token allowed. That is:
     if its normaliser is finite, which costs nothing where it is known, and is not needed
-    where every entry is finite. (A maximum passes over NaN on CPU, jaxlib 0.10.2, and
-    comparing every entry costs as much as the normaliser.)
+    where the entries have a finite sum. (A maximum passes over NaN on CPU, jaxlib 0.10.2,
+    and comparing every entry costs as much as the normaliser.)
     """
     if not isinstance(log_z, tuple):
         return jnp.isfinite(log_z)
-    zeros = jnp.sum(rows - rows, axis=-1)  # NaN beside anything that is not finite
+    rows = jax.lax.stop_gradient(rows)
+    finite = jnp.isfinite(jnp.sum(rows, axis=-1))
     return jax.lax.cond(
-        jnp.all(zeros == 0),
-        lambda *_: jnp.ones(zeros.shape, bool),
+        jnp.all(finite),
+        lambda *_: finite,
         lambda rows, maxima: jnp.isfinite(log_total(rows, maxima)),
-        *jax.lax.stop_gradient((rows, maxima)),
+        *(rows, maxima),
     )
 
 
@@ -90,7 +93,6 @@ def log_total(rows: jax.Array, maxima: jax.Array) -> jax.Array:
 
     Chunks are weighed against their own maxima first: one kernel does both.
     """
-    maxima = jax.lax.stop_gradient(maxima)  # the sum does not depend on the shift
     best = finite_or_zero(jnp.max(maxima, axis=-1, keepdims=True))
     shift = jnp.where(jnp.isfinite(maxima), maxima, best)
     sums = jnp.sum(jnp.exp(chunked(rows) - shift[..., None]), axis=-1)

@@ -36,7 +36,7 @@ def gumbel_max(rows: jax.Array, keys: jax.Array):
 def log_share(value: jax.Array, rows: jax.Array) -> jax.Array:
     """Return the log-probabilities [B] of entries with `value` [B] in rows [B, K]."""
     maxima = chunk_maxima(rows)
-    best = finite_or_zero(jnp.max(jax.lax.stop_gradient(maxima), axis=1))
+    best = finite_or_zero(jnp.max(maxima, axis=1))
     return (value - best) - log_total(rows, maxima)  # exact far from 0, too
 
 

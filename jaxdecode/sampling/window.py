@@ -97,8 +97,9 @@ def _take(index: jax.Array, of):
     """Take some rows of the batch; an index beyond it takes the last."""
     (chain, rows, contexts, states), todo, found = of
     index = jnp.minimum(index, todo.shape[0] - 1)
-    rest = jax.tree.map(lambda leaf: leaf[index], (rows, contexts, states))
-    todo, found = jax.tree.map(lambda leaf: leaf[index], (todo, found))
+    rest, todo, found = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf)[index], ((rows, contexts, states), todo, found)
+    )
     return (chain.take(index), *rest), todo, found
 
 

@@ -112,15 +112,12 @@ class Chain:
 
     def take(self, rows: jax.Array) -> "Chain":
         """Return the chain of some rows of its batch, given their indices."""
-        return Chain(
-            tuple(
-                replace(
-                    link,
-                    **{n: leaf[rows] for n, leaf in _row_leaves(link) if np.ndim(leaf)},
-                )
-                for link in self.links
-            )
-        )
+
+        def of(link):
+            leaves = {n: leaf for n, leaf in _row_leaves(link) if np.ndim(leaf)}
+            return {n: jax.numpy.asarray(leaf)[rows] for n, leaf in leaves.items()}
+
+        return Chain(tuple(replace(link, **of(link)) for link in self.links))
 
     def axes(self) -> "Chain":
         """Return the `in_axes` of this chain for a `vmap` over rows."""

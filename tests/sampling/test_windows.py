@@ -67,6 +67,15 @@ def test_a_window_draws_categorical_of_the_sorted_row(name):
         )
 
 
+def test_a_chain_may_be_a_constant_of_the_callers_program():
+    sampler, rows = SAMPLERS["top-p"], ROWS[:5]
+    keys = jax.random.split(jax.random.key(2), 5)
+    contexts = _contexts("test", rows, None, None, keys)
+    chain = sampler.per_row(5)
+    constant = jax.jit(lambda rows: run.__wrapped__(chain, rows, contexts, (8, 64)))
+    assert constant(rows).token.tolist() == jd.sample(sampler, rows, keys).tolist()
+
+
 OTHERS = {
     "typical": jd.Typical(0.3),
     "eta and n-sigma": jd.chain(jd.EtaCutoff(0.01), jd.TopNSigma(2.0)),

@@ -1,0 +1,107 @@
+"""What XLA makes of a draw on CPU: read in the compiled program, not timed."""
+
+import functools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxdecode as jd
+from jaxdecode.sampling import draw
+from jaxdecode.sampling.process import over_rows
+from jaxdecode.transforms import Context
+
+B, V = 5, 49152
+MANY = 8192  # entries that are never sorted, but for the rows that need it
+
+pytestmark = [
+    pytest.mark.optimized,
+    pytest.mark.skipif(jax.default_backend() != "cpu", reason="of the CPU's program"),
+]
+
+
+@functools.cache
+def program():
+    """The computations of the compiled draw: {name: lines}, and the entry's name."""
+    chain = jd.joint().per_row(B)
+
+    def run(chain, logits, keys):
+        lengths = jnp.zeros((B,), jnp.int32)
+        contexts = Context(jnp.zeros((B, 3), jnp.int32), lengths, lengths, keys, V)
+        states = over_rows(lambda c, context: c.init(context), chain, contexts)
+        return draw(chain, logits, contexts, states, own=True)
+
+    logits = jax.ShapeDtypeStruct((B, V), jnp.float32)
+    keys = jax.random.split(jax.random.key(0), B)
+    text = jax.jit(run).lower(chain, logits, keys).compile().as_text()
+    found, name, entry = {}, None, None
+    for line in text.splitlines():
+        header = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line)
+        if header:
+            name = header[2]
+            found[name] = []
+            entry = name if header[1] else entry
+        elif name and line.startswith(" "):
+            found[name].append(line)
+    return found, entry
+
+
+def lines(pattern):
+    """Lines of the program that match, each with its computation."""
+    return [
+        (name, line)
+        for name, body in program()[0].items()
+        for line in body
+        if re.search(pattern, line)
+    ]
+
+
+def entries(line):
+    """How many numbers the operands' largest shape holds along its longest axis."""
+    shapes = re.findall(r"\w+\[([\d,]+)\]", line.split("metadata")[0])
+    return max(max(int(n) for n in shape.split(",")) for shape in shapes)
+
+
+def gates_above(name):
+    """How many conditionals stand between a computation and the entry."""
+    found, entry = program()
+    gates = 0
+    while name != entry:
+        users = [
+            (user, line)
+            for user, body in found.items()
+            for line in body
+            if re.search(rf"%{re.escape(name)}[,}} ]|%{re.escape(name)}$", line)
+            and "=" in line
+        ]
+        assert users, f"nothing calls {name}"
+        name, line = users[0]
+        gates += " conditional(" in line
+    return gates
+
+
+def test_only_rows_that_need_it_are_sorted():
+    large = [(n, s) for n, s in lines(r" sort\(") if entries(s) >= MANY]
+    assert len(large) == 1
+    name, line = large[0]
+    assert "u64[" in line, "a plain integer sort is six times as fast as any other"
+    assert gates_above(name) >= 2, "one for the batch, one for a group of rows"
+    assert math.prod(map(int, re.search(r"u64\[([\d,]+)\]", line)[1].split(","))) <= (
+        2 * V
+    ), "a group is two rows"
+
+
+def test_the_best_of_many_are_found_by_top_k():
+    assert len(lines(r'custom_call_target="TopK"')) >= 4
+
+
+def test_random_numbers_are_no_rolled_loop():
+    rolled = [s for _, s in lines(r" while\(") if "threefry" in s or "random" in s]
+    assert not rolled
+
+
+def test_whole_rows_are_not_scanned_by_an_argmax():
+    serial = [s for _, s in lines(r" reduce\(") if re.search(rf"s32\[\d+,{V}\]", s)]
+    assert not serial
