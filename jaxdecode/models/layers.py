@@ -206,9 +206,14 @@ class Embedding(nnx.Module):
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Return float32 vectors [..., width] of int32 `ids` [...]."""
         found = self._rows(ids)
-        if self.scale is not None:
-            found = found * self.scale[...][ids][..., None]
-        return found if self.unit is None else found * over_last(self.unit[...], found)
+        if self.scale is None:
+            return found
+        found = found * self.scale[...][ids][..., None]
+        if self.unit is not None:
+            found = found * over_last(self.unit[...], found)
+        # One bit less: a compiler cannot merge the multiplication into a later addition,
+        # which it would do for some batch sizes, and their bits would differ.
+        return lax.reduce_precision(found, exponent_bits=8, mantissa_bits=22)
 
     def _rows(self, ids: jax.Array) -> jax.Array:
         table = _value(self.weight)
