@@ -2,18 +2,15 @@
 
 `jax.random.categorical(key, row)` is the argmax of `row + gumbel(key, (V,))`. Threefry
 is counter-based: the 32 bits of entry i are a hash of (key, i), so the noise of a few
-candidates costs a few hashes. The hash is written out here because JAX lowers its own
-as a rolled loop on CPU, several times slower over a whole vocabulary.
-
-Reference: Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011.
+candidates costs a few hashes.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = np.uint32(0x1BD11BDA)
+from jaxdecode.core.threefry import threefry
+
 _TINY = np.float32(np.finfo(np.float32).tiny)
 _ONE_BITS = np.uint32(np.float32(1.0).view(np.uint32))
 
@@ -62,25 +59,8 @@ def is_addressable(key: jax.Array) -> bool:
 
 def _random_bits(key: jax.Array, counts: jax.Array) -> jax.Array:
     """Return `jax.random.bits(key, (n,))` at the indices `counts`, all below 2**32."""
-    high, low = _threefry(key[0], key[1], jnp.zeros_like(counts), counts)
+    high, low = threefry(key[0], key[1], jnp.zeros_like(counts), counts)
     return high ^ low
-
-
-def _threefry(k0: jax.Array, k1: jax.Array, x0: jax.Array, x1: jax.Array):
-    """Hash the counter (x0, x1) with the key (k0, k1): threefry-2x32, 20 rounds."""
-    keys = (k0, k1, k0 ^ k1 ^ _PARITY)
-    x0, x1 = x0 + k0, x1 + k1
-    for group in range(5):
-        for rotation in _ROTATIONS[group % 2]:
-            x0 = x0 + x1
-            x1 = x0 ^ _rotate(x1, rotation)
-        x0 = x0 + keys[(group + 1) % 3]
-        x1 = x1 + keys[(group + 2) % 3] + np.uint32(group + 1)
-    return x0, x1
-
-
-def _rotate(x: jax.Array, distance: int) -> jax.Array:
-    return (x << np.uint32(distance)) | (x >> np.uint32(32 - distance))
 
 
 def _gumbel(bits: jax.Array) -> jax.Array:
