@@ -20,7 +20,7 @@ import numpy as np
 
 LEVELS = 127.0
 DAMPING = 0.01  # of the mean energy, added to every channel's variance
-COLUMNS, ROWS = 32, 2048  # of a matrix that are rounded at once
+COLUMNS, ROWS = 32, 512  # of a matrix that are rounded at once: they fit a cache
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ Leading axes of any operand may be missing or 1: `vmap` adds them, and they broa
 #include <stdint.h>
 
 #include "attention.h"
+#include "best.h"
+#include "noise.h"
 #include "product.h"
 #include "rows.h"
 #include "work.h"
@@ -71,6 +73,10 @@ static const void* address(const XLA_FFI_Buffer* b, int64_t axes,
                            const XLA_FFI_Buffer* out, int64_t out_axes, int64_t index,
                            int bytes) {
   return (const char*)b->data + item_of(b, axes, out, out_axes, index) * bytes;
+}
+
+static int64_t whole_attribute(const XLA_FFI_CallFrame* frame, int64_t index) {
+  return *(const int64_t*)((const XLA_FFI_Scalar*)frame->attrs.attrs[index])->value;
 }
 
 static float attribute(const XLA_FFI_CallFrame* frame, int64_t index) {
@@ -219,15 +225,79 @@ static void attention_parts(const void* data, int64_t from, int64_t to) {
    Attribute `window`: int64, 0 for all columns up to a token's own. */
 XLA_FFI_Error* jaxdecode_attend(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
-  const XLA_FFI_Scalar* window = frame->attrs.attrs[0];
   attention_task task = {.queries = operand(frame, 0), .keys = operand(frame, 1),
                          .values = operand(frame, 2), .positions = operand(frame, 3),
                          .out = result(frame, 0),
-                         .window = *(const int64_t*)window->value};
+                         .window = whole_attribute(frame, 0)};
   atomic_init(&task.out_of_memory, 0);
   const int64_t parts = items_in(task.out, 2) * axis(task.keys, 3);
   XLA_FFI_Error* error = share(frame, attention_parts, &task, parts);
   if (error == NULL && atomic_load(&task.out_of_memory))
     return refuse(frame, "jaxdecode_attend: no memory for the scores");
   return error;
+}
+
+/* ---- the best of a row ---- */
+
+typedef struct {
+  const XLA_FFI_Buffer *rows, *maxima, *out;
+  int64_t chunk;
+  atomic_int out_of_memory;
+} best_task;
+
+static void best_parts(const void* data, int64_t from, int64_t to) {
+  best_task* task = (best_task*)data;
+  const int64_t k = axis(task->out, 1);
+  entry* heap = malloc((size_t)k * sizeof(entry));
+  if (heap == NULL) atomic_store(&task->out_of_memory, 1);
+  for (int64_t item = from; item < to && heap != NULL; item++)
+    best(address(task->rows, 1, task->out, 1, item, 4), axis(task->rows, 1),
+         address(task->maxima, 1, task->out, 1, item, 4), task->chunk, k, heap,
+         (int32_t*)task->out->data + item * k);
+  free(heap);
+}
+
+/* (rows float32 [.., V], maxima float32 [.., C] of their chunks) -> int32 [.., k].
+   Attribute `chunk`: int64, entries of a chunk. k is at least 1. */
+XLA_FFI_Error* jaxdecode_best(XLA_FFI_CallFrame* frame) {
+  if (is_question(frame)) return NULL;
+  best_task task = {.rows = operand(frame, 0), .maxima = operand(frame, 1),
+                    .out = result(frame, 0), .chunk = whole_attribute(frame, 0)};
+  atomic_init(&task.out_of_memory, 0);
+  XLA_FFI_Error* error = share(frame, best_parts, &task, items_in(task.out, 1));
+  if (error == NULL && atomic_load(&task.out_of_memory))
+    return refuse(frame, "jaxdecode_best: no memory for the candidates");
+  return error;
+}
+
+/* ---- bounds of noise ---- */
+
+typedef struct {
+  const XLA_FFI_Buffer *rows, *keys, *out;
+  int64_t chunk;
+} bounds_task;
+
+/* A part is one chunk of one row. */
+static void bounds_parts(const void* data, int64_t from, int64_t to) {
+  const bounds_task* task = data;
+  const int64_t chunks = axis(task->out, 1), size = axis(task->rows, 1);
+  for (int64_t part = from; part < to; part++) {
+    const int64_t item = part / chunks, first = part % chunks * task->chunk;
+    const int64_t left = size - first;
+    const float* row = address(task->rows, 1, task->out, 1, item, 4);
+    ((float*)task->out->data)[part] =
+        chunk_bound(row + first, left < task->chunk ? left : task->chunk, task->chunk,
+                    (uint32_t)first, address(task->keys, 1, task->out, 1, item, 4));
+  }
+}
+
+/* (rows float32 [.., V], words of their keys uint32 [.., 2]) -> float32 [.., C].
+   Attribute `chunk`: int64, entries of a chunk. */
+XLA_FFI_Error* jaxdecode_bounds(XLA_FFI_CallFrame* frame) {
+  if (is_question(frame)) return NULL;
+  const bounds_task task = {.rows = operand(frame, 0), .keys = operand(frame, 1),
+                            .out = result(frame, 0), .chunk = whole_attribute(frame, 0)};
+  if (task.chunk > CHUNK_MAX || task.chunk % LANES)
+    return refuse(frame, "jaxdecode_bounds: chunks of another size");
+  return share(frame, bounds_parts, &task, items_in(task.out, 1) * axis(task.out, 1));
 }

@@ -27,8 +27,10 @@ from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.core.compile_cache import processor
 
 VARIABLE = "JAXDECODE_NATIVE"
-SOURCES = ("simd.h", "work.h", "rows.h", "product.h", "attention.h", "kernels.c")
+SOURCES = ("simd.h", "work.h", "rows.h", "product.h", "attention.h", "best.h")
+SOURCES += ("noise.h", "kernels.c")
 HANDLERS = ("jaxdecode_product", "jaxdecode_attend")
+HANDLERS += ("jaxdecode_best", "jaxdecode_bounds")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
 FLAGS += ("-fno-math-errno", "-fno-trapping-math")  # or rounding is not vectorised
 COMPILE_SECONDS_MAX = 120

@@ -5,13 +5,17 @@ is counter-based: the 32 bits of entry i are a hash of (key, i), so the noise of
 candidates costs a few hashes.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxdecode.core.threefry import threefry
 
 _TINY = np.float32(np.finfo(np.float32).tiny)
+_BOUND_SLACK = 1e-4  # above what float32 loses on the way to noise and to its bound
 _ONE_BITS = np.uint32(np.float32(1.0).view(np.uint32))
 
 
@@ -31,7 +35,20 @@ def gumbel_at(key: jax.Array, ids: jax.Array, vocab_size: int) -> jax.Array:
     if not is_addressable(key):
         return _whole_gumbel(key, vocab_size)[ids]
     bits = _random_bits(jax.random.key_data(key), ids.astype(jnp.uint32))
-    return _gumbel(bits)
+    return gumbel(bits)
+
+
+def gumbel_bound_at(key: jax.Array, ids: jax.Array) -> jax.Array:
+    """Return numbers that the noise of token ids does not exceed, for few operations.
+
+    Args:
+      key: one typed key, for which `is_addressable` holds.
+      ids: int32, any shape.
+
+    Returns:
+      float32; above noise of at least 2 by less than 0.14.
+    """
+    return gumbel_bound(_random_bits(jax.random.key_data(key), ids.astype(jnp.uint32)))
 
 
 def _whole_gumbel(key: jax.Array, vocab_size: int) -> jax.Array:
@@ -63,10 +80,24 @@ def _random_bits(key: jax.Array, counts: jax.Array) -> jax.Array:
     return high ^ low
 
 
-def _gumbel(bits: jax.Array) -> jax.Array:
-    """Turn bits into noise as JAX does: a float in [tiny, 1), then -log(-log(u))."""
-    floats = jax.lax.bitcast_convert_type(
-        (bits >> np.uint32(9)) | _ONE_BITS, jnp.float32
-    )
-    uniform = jnp.maximum(_TINY, (floats - np.float32(1.0)) * (1 - _TINY) + _TINY)
+def _uniform(bits: jax.Array) -> jax.Array:
+    """Turn bits into a float in [0, 1), as JAX does."""
+    floats = lax.bitcast_convert_type((bits >> np.uint32(9)) | _ONE_BITS, jnp.float32)
+    return floats - np.float32(1.0)
+
+
+def gumbel(bits: jax.Array) -> jax.Array:
+    """Turn uint32 into noise as JAX does: a float in [tiny, 1), then -log(-log(u))."""
+    uniform = jnp.maximum(_TINY, _uniform(bits) * (1 - _TINY) + _TINY)
     return -jnp.log(-jnp.log(uniform))
+
+
+def gumbel_bound(bits: jax.Array) -> jax.Array:
+    """Turn uint32 into what their noise does not exceed, without a logarithm.
+
+    `-log(-log(u)) <= -log(1 - u)`, and for `x = 2^e m` with m in [1, 2) `log2(x)` is at
+    least `e + m - 1`, which is what the bits of x say, taken as an integer.
+    """
+    words = lax.bitcast_convert_type(1 - _uniform(bits), jnp.int32)
+    log2 = words.astype(jnp.float32) * np.float32(2.0**-23) - np.float32(127.0)
+    return np.float32(_BOUND_SLACK) - np.float32(math.log(2)) * log2

@@ -2,7 +2,7 @@
 
 Two ways to the same order: the k best of a row, found by the maxima of its chunks, and
 the whole row sorted. Equal values tie, +0 and -0 too, and ties go to the lower id, so
-the k best are a prefix of the sorted row.
+the k best are a prefix of the sorted row. Where there is a kernel it finds the k best.
 """
 
 import math
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdecode.native import best_indices, is_available
 from jaxdecode.sampling.sweep import CHUNK, chunk_maxima, chunked
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
@@ -31,6 +32,10 @@ def top_k(
       k: how many, at most V. Static.
       maxima: `chunk_maxima(row)` if they are known.
     """
+    if is_available() and row.shape[0] >= 8 * CHUNK:
+        maxima = chunk_maxima(row) if maxima is None else maxima
+        ids = best_indices(row, maxima, CHUNK, k)
+        return _positive_zero(row[ids]), ids
     if k * 2 >= -(-row.shape[0] // CHUNK):
         return _search(row, k)
     maxima = chunk_maxima(row) if maxima is None else maxima
@@ -90,7 +95,7 @@ def _among_best(table: jax.Array, maxima: jax.Array, k: int):
 
 
 def _top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    values = jnp.where(values == 0, jnp.float32(0.0), values)  # XLA's has -0 below +0
+    values = _positive_zero(values)  # XLA's has -0 below +0
     # XLA knows a top-k by the slices of a sort. Readers that slice further hide them,
     # and the sort of everything stays: 51 ms a step at 32 rows (jaxlib 0.10.2, 2026-11).
     return jax.lax.optimization_barrier(jax.lax.top_k(values, k))
@@ -98,6 +103,9 @@ def _top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
 
 def _descending(row: jax.Array) -> jax.Array:
     """Turn floats into uint32 that ascend where the floats descend."""
-    row = jnp.where(row == 0, jnp.float32(0.0), row)
-    bits = jax.lax.bitcast_convert_type(row, jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(_positive_zero(row), jnp.uint32)
     return jnp.where(bits > _MAGNITUDE, bits, bits ^ _MAGNITUDE)
+
+
+def _positive_zero(values: jax.Array) -> jax.Array:
+    return jnp.where(values == 0, jnp.float32(0.0), values)

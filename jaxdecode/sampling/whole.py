@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxdecode.sampling.noise import gumbel_at, is_addressable
+from jaxdecode.native import bound_maxima, is_available
+from jaxdecode.sampling.noise import gumbel_at, gumbel_bound_at, is_addressable
 from jaxdecode.sampling.order import arg_max
 from jaxdecode.sampling.sweep import CHUNK, Sweep, chunk_maxima, chunked, log_total
 from jaxdecode.transforms.candidates import finite_or_zero
@@ -46,14 +47,42 @@ def _gumbel_max(row: jax.Array, key: jax.Array):
         ids = jnp.arange(vocab_size, dtype=jnp.int32)
         token = arg_max(row + gumbel_at(key, ids, vocab_size))
         return token, row[token]
-    # The chunk with the best score is found in one kernel that writes maxima only. Its
-    # noise is then made again: cheaper than to keep that of the whole vocabulary.
+    token = _by_bounds(jax.lax.stop_gradient(row), key)
+    return token, row[token]
+
+
+def _by_bounds(row: jax.Array, key: jax.Array) -> jax.Array:
+    """Return the token with the best score, by bounds of the scores of each chunk.
+
+    Noise takes two logarithms an entry, a bound of it none. Chunks are looked at exactly
+    in the order of their bounds, until none can hold a better score: two or so of them.
+    """
+    vocab_size = row.shape[0]
     table = chunked(row)
     ids = jnp.arange(table.size, dtype=jnp.int32).reshape(table.shape)
-    chunk = jnp.argmax(jnp.max(table + gumbel_at(key, ids, vocab_size), axis=1))
-    near, ids = table[chunk], ids[chunk]
-    at = jnp.argmax(near + gumbel_at(key, ids, vocab_size))
-    return ids[at], near[at]
+    if is_available():
+        bounds = bound_maxima(row, jax.random.key_data(key), CHUNK)
+    else:
+        bounds = jnp.max(table + gumbel_bound_at(key, ids), axis=1)
+
+    def is_open(carry):
+        bounds, best, _ = carry
+        most = jnp.max(bounds)
+        return (most >= best) & (most > -jnp.inf)
+
+    def look(carry):
+        bounds, best, token = carry
+        chunk = jnp.argmax(bounds)
+        scores = table[chunk] + gumbel_at(key, ids[chunk], vocab_size)
+        most = jnp.max(scores)
+        first = ids[chunk, jnp.argmax(scores)]
+        better = (most > best) | ((most == best) & (first < token))
+        best, token = jnp.where(better, most, best), jnp.where(better, first, token)
+        return bounds.at[chunk].set(-jnp.inf), best, token
+
+    # Behind a barrier, or every look would make the bounds of the whole row again.
+    start = jax.lax.optimization_barrier(bounds), -jnp.float32(jnp.inf), jnp.int32(0)
+    return jax.lax.while_loop(is_open, look, start)[2]
 
 
 @jax.custom_jvp

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdecode import weights
 from jaxdecode.core import check
@@ -12,6 +13,7 @@ from jaxdecode.text.errors import TokenizerError
 from jaxdecode.text.gguf_tokenizer import from_gguf
 from jaxdecode.text.json_tokenizer import from_json
 from jaxdecode.text.language_model import LanguageModel
+from jaxdecode.text.page import page_tokens
 from jaxdecode.text.tokenizer import Tokenizer
 
 DTYPES = (None, "float32", "bfloat16")
@@ -50,8 +52,15 @@ def load(
     dtype = quantize or dtype
     if dtype is None:
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    loaded = weights.load_model(weights.resolve(source), dtype=dtype)
-    return language_model(loaded)
+    path = weights.resolve(source)
+    return language_model(weights.load_model(path, dtype=dtype, calibrate=_page))
+
+
+def _page(checkpoint: Any) -> np.ndarray | None:
+    if checkpoint.tokenizer is None:
+        return None
+    tokenizer = load_tokenizer(checkpoint.tokenizer)
+    return page_tokens(tokenizer, checkpoint.config.max_length)
 
 
 def language_model(loaded: Any) -> LanguageModel:

@@ -1,10 +1,11 @@
 """From a path to a model that runs: open, convert to the storage type, build."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.models import Frozen, build
@@ -23,7 +24,12 @@ class LoadedWeights(Facts):
     model: Frozen
 
 
-def load_model(path: str | Path, dtype: str = "float32") -> LoadedWeights:
+def load_model(
+    path: str | Path,
+    dtype: str = "float32",
+    *,
+    calibrate: Callable[[Checkpoint], np.ndarray | None] = lambda checkpoint: None,
+) -> LoadedWeights:
     """Load a model from a local folder or `.gguf` file.
 
     A GGUF file is decoded once; its converted copy in the cache folder serves later.
@@ -33,6 +39,7 @@ def load_model(path: str | Path, dtype: str = "float32") -> LoadedWeights:
         name.
       dtype: "float32", "bfloat16" or "int8", the type of the matrices. Norms and
         biases stay float32.
+      calibrate: for int8, gives the tokens [B, S] that `build` reads first.
 
     Returns:
       The model, its config, tokenizer source, special ids and chat template.
@@ -50,7 +57,8 @@ def load_model(path: str | Path, dtype: str = "float32") -> LoadedWeights:
     else:
         checkpoint = open_checkpoint(path)
     tensors = checkpoint.tensors if dtype == "int8" else _OnDevice(checkpoint, dtype)
-    model = build(checkpoint.config, tensors, dtype)
+    calibration = calibrate(checkpoint) if dtype == "int8" else None
+    model = build(checkpoint.config, tensors, dtype, calibration=calibration)
     facts = {f.name: getattr(checkpoint, f.name) for f in fields(Facts)}
     return LoadedWeights(model=model, **facts)
 

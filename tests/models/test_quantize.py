@@ -69,7 +69,7 @@ def test_inputs_without_a_mean_or_without_a_spread_are_fine(mean):
 
 
 def test_a_tall_matrix_is_rounded_row_by_row():
-    weight = RNG.normal(size=(2 * 2048 + 5, 7)).astype(np.float32)
+    weight = RNG.normal(size=(2 * 512 + 5, 7)).astype(np.float32)
     inputs = Inputs(np.arange(7.0), np.arange(7.0) ** 2 + 1)
     whole, _ = quantize_matrix(weight, inputs)
     last, _ = quantize_matrix(weight[-3:], inputs)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxdecode as jd
+from jaxdecode.native import is_available
 from jaxdecode.sampling import draw
 from jaxdecode.sampling.process import over_rows
 from jaxdecode.transforms import Context
@@ -22,9 +23,23 @@ pytestmark = [
 ]
 
 
-@functools.cache
+@pytest.fixture(params=["kernel", "XLA"], autouse=True)
+def way(request, monkeypatch):
+    """With the kernels and without."""
+    if request.param == "XLA":
+        monkeypatch.setenv("JAXDECODE_NATIVE", "off")
+    elif not is_available():
+        pytest.skip("needs the kernels")
+
+
 def program():
     """The computations of the compiled draw: {name: lines}, and the entry's name."""
+    return _program(is_available())
+
+
+@functools.cache
+def _program(native):
+    del native  # the environment says it, too
     chain = jd.joint().per_row(B)
 
     def run(chain, logits, keys):
@@ -94,7 +109,17 @@ def test_only_rows_that_need_it_are_sorted():
 
 
 def test_the_best_of_many_are_found_by_top_k():
-    assert len(lines(r'custom_call_target="TopK"')) >= 4
+    target = "jaxdecode_best" if is_available() else "TopK"
+    assert len(lines(f'custom_call_target="{target}"')) >= (2 if is_available() else 4)
+
+
+def test_a_plain_draw_takes_no_logarithm_of_every_entry():
+    logs = [line.split("metadata")[0] for _, line in lines(r" log\(")]
+    assert logs
+    for line in logs:
+        shape = re.search(r"f32\[([\d,]*)\]", line)[1]
+        size = math.prod(map(int, filter(None, shape.split(","))))
+        assert size <= 2 * V, "more than a group of rows that are sorted"
 
 
 def test_random_numbers_are_no_rolled_loop():

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxdecode.native import is_available
 from jaxdecode.sampling.order import arg_max, sort, top_k
 from tests.rows import kinds
 
@@ -24,13 +25,49 @@ def test_the_sorted_row_is_ordered_by_value_then_id(kind):
     assert np.array_equal(values, KINDS[kind][ids])
 
 
+@pytest.fixture(params=["kernel", "XLA"])
+def way(request, monkeypatch):
+    """Both ways to the k best."""
+    if request.param == "XLA":
+        monkeypatch.setenv("JAXDECODE_NATIVE", "off")
+    elif not is_available():
+        pytest.skip("needs the kernels")
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 5, 17, 300])
 def test_the_k_best_are_a_prefix_of_the_sorted_row(kind, k):
-    values, ids = jax.jit(top_k, static_argnums=1)(KINDS[kind], k)
+    values, ids = jax.jit(lambda row: top_k(row, k))(KINDS[kind])
     order = by_hand(KINDS[kind])[:k]
     assert ids.tolist() == order.tolist()
     assert np.array_equal(values, KINDS[kind][order])
+
+
+@pytest.mark.usefixtures("way")
+def test_the_k_best_of_many_rows_have_slopes_and_no_negative_zero():
+    rows = np.stack([KINDS["normal"], KINDS["signed zeros"], KINDS["zeros below"]])
+    weights = np.arange(1.0, 8.0, dtype=np.float32)
+
+    def weighed(rows):
+        values, ids = jax.vmap(lambda row: top_k(row, 7))(rows)
+        return (values * weights[None]).sum(), (values, ids)
+
+    slope, (values, ids) = jax.jit(jax.grad(weighed, has_aux=True))(rows)
+    assert not np.signbit(values[1:]).any()
+    for row, best in enumerate(ids):
+        assert best.tolist() == by_hand(rows[row])[:7].tolist()
+        assert (slope[row] != 0).sum() == 7 or row > 0  # a zero's slope may be dropped
+    assert slope[0, ids[0]].tolist() == weights.tolist()
+
+
+@pytest.mark.skipif(not is_available(), reason="needs the kernels")
+@pytest.mark.parametrize("k", [1, 64, 5003])
+def test_a_row_with_nan_gives_indices_of_the_row(k):
+    row = np.where(np.arange(VOCAB) % 2 == 0, np.nan, KINDS["normal"]).astype("f4")
+    _, ids = jax.jit(lambda row: top_k(row, k))(row)
+    assert ids.shape == (k,)
+    assert ((ids >= 0) & (ids < VOCAB)).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,41 @@
+"""What a draw asks of a whole row, by the kernels: its best, and bounds of scores."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def best_indices(row: jax.Array, maxima: jax.Array, chunk: int, k: int) -> jax.Array:
+    """Return the indices of the k best entries, value descending, then index ascending.
+
+    Equal values tie, +0 and -0 too.
+
+    Args:
+      row: float32 [V], without NaN; in a row with NaN some indices are arbitrary.
+      maxima: float32 [ceil(V / chunk)], the largest entry of each chunk.
+      chunk: entries of a chunk. Static.
+      k: how many, in [1, V]. Static.
+
+    Returns:
+      int32 [k]; it has no slope.
+    """
+    row, maxima = jax.lax.stop_gradient((row, maxima))
+    result = jax.ShapeDtypeStruct((k,), jnp.int32)
+    call = jax.ffi.ffi_call("jaxdecode_best", result, vmap_method="expand_dims")
+    return call(row, maxima, chunk=np.int64(chunk))
+
+
+def bound_maxima(row: jax.Array, key: jax.Array, chunk: int) -> jax.Array:
+    """Return what no entry of a chunk plus its Gumbel noise exceeds, float32 [C].
+
+    The largest of `row + gumbel_bound_at(key, ids)` of each chunk but for rounding; for
+    C = ceil(V / chunk).
+
+    Args:
+      row: float32 [V].
+      key: uint32 [2], the words of a threefry key.
+      chunk: entries of a chunk, at most 1024, a multiple of 16. Static.
+    """
+    result = jax.ShapeDtypeStruct((-(-row.shape[0] // chunk),), jnp.float32)
+    call = jax.ffi.ffi_call("jaxdecode_bounds", result, vmap_method="expand_dims")
+    return call(jax.lax.stop_gradient(row), key, chunk=np.int64(chunk))
