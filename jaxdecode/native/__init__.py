@@ -2,8 +2,6 @@
 
 from jaxdecode.native.attend import HEAD_MULTIPLE as HEAD_MULTIPLE
 from jaxdecode.native.attend import attend_columns as attend_columns
-from jaxdecode.native.best import best_indices as best_indices
-from jaxdecode.native.best import bound_maxima as bound_maxima
 from jaxdecode.native.library import is_available as is_available
 from jaxdecode.native.library import why_unavailable as why_unavailable
 from jaxdecode.native.panels import Panels as Panels
@@ -11,3 +9,5 @@ from jaxdecode.native.panels import look_up as look_up
 from jaxdecode.native.panels import pack as pack
 from jaxdecode.native.panels import unpack as unpack
 from jaxdecode.native.product import panel_products as panel_products
+from jaxdecode.native.whole_rows import best_indices as best_indices
+from jaxdecode.native.whole_rows import bound_maxima as bound_maxima

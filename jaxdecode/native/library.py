@@ -27,8 +27,8 @@ from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.core.compile_cache import processor
 
 VARIABLE = "JAXDECODE_NATIVE"
-SOURCES = ("simd.h", "work.h", "rows.h", "product.h", "attention.h", "best.h")
-SOURCES += ("noise.h", "kernels.c")
+SOURCES = ("simd.h", "work.h", "frame.h", "rows.h", "product.h", "attention.h")
+SOURCES += ("best.h", "noise.h", "kernels.c")
 HANDLERS = ("jaxdecode_product", "jaxdecode_attend")
 HANDLERS += ("jaxdecode_best", "jaxdecode_bounds")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
