@@ -78,7 +78,9 @@ def _model(shape: str | None, dtype: str) -> Any:
 
 
 @functools.cache
-def _hugging_face(dtype: str) -> Any:
+def _hugging_face(shape: str | None, dtype: str) -> Any:
+    if shape is not None:
+        return peers.hugging_face_random(shape, dtype).model
     return peers.hugging_face(resolve("smollm2-135m"), dtype).model
 
 
@@ -93,9 +95,9 @@ def _measure(options, dtype: str, beams: int) -> list[dict[str, Any]]:
         )
         for kind in ("shared", "whole")
     }
-    if options.shape is None and not options.no_peers:
+    if not options.no_peers:
         try:
-            theirs = _hugging_face(dtype)
+            theirs = _hugging_face(options.shape, dtype)
             for threads in options.torch_threads:
                 variants[f"Hugging-Face, {threads} threads"] = functools.partial(
                     _theirs, theirs, prompts, beams, new_tokens, threads

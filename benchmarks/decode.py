@@ -6,11 +6,15 @@ weight and the live cache once; the fraction is measured against the memory band
 the same run.
 
     python benchmarks/decode.py --batches 1 8 32 --rounds 15
+
+With `--shape` the weights are random, so nothing is downloaded, and torch has the same
+ones; on a GPU it runs eagerly and with a static cache and compilation.
 """
 
 import argparse
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -73,13 +77,13 @@ def _model(shape: str | None, dtype: str) -> Any:
 def _measure(options, batch: int, context: int, speed: float) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     prompts = rng.integers(5, 40000, (batch, context)).tolist()
-    variants, missing = {}, []
+    variants, missing, new_tokens = {}, [], options.new_tokens
     for dtype in options.dtypes:
         variants[f"jaxdecode {dtype}"] = functools.partial(
-            _ours, _model(options.shape, dtype), prompts, options.new_tokens
+            _ours, _model(options.shape, dtype), prompts, new_tokens
         )
-        if options.shape is None and not options.no_peers:
-            _add_peers(variants, missing, dtype, prompts, options.new_tokens)
+        if not options.no_peers:
+            _add_peers(variants, missing, options.shape, dtype, prompts, new_tokens)
     timings = measure.interleave(variants, options.rounds)
     tokens = batch * options.new_tokens
     rows = []
@@ -110,20 +114,35 @@ def _ours(model: Any, prompts: list[list[int]], new_tokens: int) -> Any:
     return jax.block_until_ready(out)
 
 
-def _add_peers(variants, missing, dtype, prompts, new_tokens) -> None:
-    path = resolve("smollm2-135m")
-    kind, torch_dtype = PRECISIONS[dtype]
-    columns = max(128, 1 << math.ceil(math.log2(len(prompts[0]) + new_tokens)))
-    wanted = {
-        f"llama.cpp {dtype}": lambda: peers.llama_cpp(path, kind, len(prompts), columns)
-    }
-    if torch_dtype:
-        wanted[f"Hugging-Face {dtype}"] = lambda: peers.hugging_face(path, torch_dtype)
-    for name, make in wanted.items():
+def _add_peers(variants, missing, shape, dtype, prompts, new_tokens) -> None:
+    for name, make in _peers_of(shape, dtype, prompts, new_tokens).items():
         try:
             variants[name] = functools.partial(make(), prompts, new_tokens)
         except peers.MissingPeer as error:
             missing.append(f"{name}: {error}")
+
+
+def _peers_of(shape, dtype, prompts, new_tokens) -> dict[str, Callable]:
+    """Return what makes each peer: of the default model's weights, or of random ones."""
+    kind, torch_dtype = PRECISIONS[dtype]
+    wanted = {}
+    if shape is None:
+        path = resolve("smollm2-135m")
+        columns = max(128, 1 << math.ceil(math.log2(len(prompts[0]) + new_tokens)))
+        wanted[f"llama.cpp {dtype}"] = lambda: peers.llama_cpp(
+            path, kind, len(prompts), columns
+        )
+        if torch_dtype:
+            wanted[f"Hugging-Face {dtype}"] = lambda: peers.hugging_face(
+                path, torch_dtype
+            )
+    elif torch_dtype:
+        for compiled in (False, True) if jax.default_backend() == "gpu" else (False,):
+            how = "compiled " if compiled else ""
+            wanted[f"Hugging-Face {how}{dtype}"] = functools.partial(
+                peers.hugging_face_random, shape, torch_dtype, compiled=compiled
+            )
+    return wanted
 
 
 def _limit(options, name, batch, context, speed, seconds) -> float:

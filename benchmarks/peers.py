@@ -5,13 +5,15 @@ whose message goes into the output: a peer that is not there is named, not passe
 """
 
 import ctypes
+import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxdecode.core.cache_folder import cache_folder
+from jaxdecode.models import SHAPES, random_params
 from jaxdecode.weights import open_checkpoint
 
 Runner = Callable[[list[list[int]], int], Any]
@@ -21,18 +23,39 @@ class MissingPeer(Exception):
     """A peer that is not installed or cannot run here."""
 
 
-def hugging_face(path: pathlib.Path, dtype: str, *, compiled: bool = False) -> Runner:
+def hugging_face(path: pathlib.Path, dtype: str) -> Runner:
     """Return Hugging Face `generate` with sampling, on the weights of a GGUF file."""
+    checkpoint = open_checkpoint(path)
+    return hugging_face_of(checkpoint.config, checkpoint.tensors, dtype)
+
+
+@functools.lru_cache(maxsize=2)
+def hugging_face_random(shape: str, dtype: str, *, compiled: bool = False) -> Runner:
+    """Return the same on the random weights that ours has for a known shape."""
+    config = SHAPES[shape]
+    return hugging_face_of(config, random_params(config), dtype, compiled=compiled)
+
+
+def hugging_face_of(
+    config: Any, tensors: Mapping[str, Any], dtype: str, *, compiled: bool = False
+) -> Runner:
+    """Return Hugging Face `generate` with sampling, on given weights.
+
+    Args:
+      config: sizes of a llama. Scaled rotations are left out: they cost no time.
+      tensors: weights by our names.
+      dtype: "float32" or "bfloat16".
+      compiled: with a static cache; then Hugging Face compiles the step on a GPU.
+    """
     try:
         import torch
         import transformers
     except ImportError as error:
         raise MissingPeer(f"Hugging Face: {error}") from error
-    checkpoint = open_checkpoint(path)
-    model = transformers.LlamaForCausalLM(_hf_config(transformers, checkpoint.config))
+    model = transformers.LlamaForCausalLM(_hf_config(transformers, config))
     state = {
         _hf_name(name): torch.from_numpy(np.array(tensor, np.float32))
-        for name, tensor in checkpoint.tensors.items()
+        for name, tensor in tensors.items()
     }
     model.load_state_dict(state, strict=False)
     model.tie_weights()
@@ -44,7 +67,7 @@ def hugging_face(path: pathlib.Path, dtype: str, *, compiled: bool = False) -> R
     def run(prompts, new_tokens):
         ids = torch.tensor(prompts, device=device)
         with torch.no_grad():
-            return model.generate(
+            made = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
                 do_sample=True,
@@ -56,6 +79,9 @@ def hugging_face(path: pathlib.Path, dtype: str, *, compiled: bool = False) -> R
                 pad_token_id=0,
                 **options,
             )
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return made
 
     run.model = model
     return run

@@ -70,8 +70,8 @@ def _measure(options, dtype: str, length: int) -> list[dict[str, Any]]:
     for name, read in (("reading in chunks", _chunks), ("reading whole", _whole)):
         variants[name], memory[name] = _reader(read, model, prompts)
     missing: list[str] = []
-    if options.shape is None and not options.no_peers:
-        _add_peers(variants, missing, dtype, prompts)
+    if not options.no_peers:
+        _add_peers(variants, missing, options.shape, dtype, prompts)
     timings = measure.interleave(variants, options.rounds)
     rows = []
     for name in variants:
@@ -129,24 +129,26 @@ def _whole(model: Any, prompts: Prompts):
     return model(prompts.tokens, positions, cache, at=prompts.lengths - 1)
 
 
-def _add_peers(variants, missing, dtype: str, prompts: list[list[int]]) -> None:
+def _add_peers(variants, missing, shape, dtype, prompts: list[list[int]]) -> None:
     rows, length = len(prompts), len(prompts[0])
-    try:
-        run = _llama_cpp(dtype, rows, length)
-        variants["llama.cpp"] = functools.partial(run, prompts, 1)
-    except peers.MissingPeer as error:
-        missing.append(str(error))
+    wanted = {"Hugging-Face": lambda: _hugging_face(shape, dtype)}
+    if shape is None:
+        wanted["llama.cpp"] = lambda: _llama_cpp(dtype, rows, length)
     if PRECISIONS[dtype][1] is None:
-        return
-    try:
-        variants["Hugging-Face"] = functools.partial(_hugging_face(dtype), prompts, 1)
-    except peers.MissingPeer as error:
-        missing.append(str(error))
+        del wanted["Hugging-Face"]
+    for name, make in wanted.items():
+        try:
+            variants[name] = functools.partial(make(), prompts, 1)
+        except peers.MissingPeer as error:
+            missing.append(str(error))
 
 
 @functools.cache
-def _hugging_face(dtype: str) -> peers.Runner:
-    return peers.hugging_face(resolve("smollm2-135m"), PRECISIONS[dtype][1])
+def _hugging_face(shape: str | None, dtype: str) -> peers.Runner:
+    kind = PRECISIONS[dtype][1]
+    if shape is not None:
+        return peers.hugging_face_random(shape, kind)
+    return peers.hugging_face(resolve("smollm2-135m"), kind)
 
 
 def _llama_cpp(dtype: str, rows: int, length: int) -> peers.Runner:
