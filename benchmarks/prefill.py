@@ -32,9 +32,6 @@ NEW_COLUMNS = 16
 
 def main() -> None:
     """Measure every wanted length and report."""
-    # The peers' threads would spin between their own calls and starve all others: 3.3 s
-    # instead of 0.4 for 128 tokens of llama.cpp beside torch (two cores, 2026-11).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = _options()
     rows, before = [], os.getloadavg()[0]
     for dtype in options.dtypes:
