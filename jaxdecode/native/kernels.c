@@ -200,7 +200,7 @@ XLA_FFI_Error* jaxdecode_best(XLA_FFI_CallFrame* frame) {
 /* ---- bounds of noise ---- */
 
 typedef struct {
-  const XLA_FFI_Buffer *rows, *keys, *out;
+  const XLA_FFI_Buffer *rows, *keys, *reached, *out;
   int64_t chunk;
 } bounds_task;
 
@@ -214,16 +214,18 @@ static void bounds_parts(const void* data, int64_t from, int64_t to) {
     const float* row = address(task->rows, 1, task->out, 1, item, 4);
     ((float*)task->out->data)[part] =
         chunk_bound(row + first, left < task->chunk ? left : task->chunk, task->chunk,
-                    (uint32_t)first, address(task->keys, 1, task->out, 1, item, 4));
+                    (uint32_t)first, address(task->keys, 1, task->out, 1, item, 4),
+                    *(const float*)address(task->reached, 0, task->out, 1, item, 4));
   }
 }
 
-/* (rows float32 [.., V], words of their keys uint32 [.., 2]) -> float32 [.., C].
-   Attribute `chunk`: int64, entries of a chunk. */
+/* (rows float32 [.., V], words of their keys uint32 [.., 2], scores float32 [..])
+   -> float32 [.., C]. Attribute `chunk`: int64, entries of a chunk. */
 XLA_FFI_Error* jaxdecode_bounds(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
   const bounds_task task = {.rows = operand(frame, 0), .keys = operand(frame, 1),
-                            .out = result(frame, 0), .chunk = whole_attribute(frame, 0)};
+                            .reached = operand(frame, 2), .out = result(frame, 0),
+                            .chunk = whole_attribute(frame, 0)};
   if (task.chunk > CHUNK_MAX || task.chunk % LANES)
     return refuse(frame, "jaxdecode_bounds: chunks of another size");
   return share(frame, bounds_parts, &task, items_in(task.out, 1) * axis(task.out, 1));

@@ -46,8 +46,14 @@ INLINE floats noise_bound(counters bits) {
                           all(0.69314718f / 8388608.0f));
 }
 
-/* The largest bound of `count` entries, the first of which has the index `from`;
-   `count` is a multiple of LANES. */
+/* The largest of `count` values, a multiple of LANES. */
+static float largest_value(const float* values, int64_t count) {
+  floats most = all(-INFINITY);
+  for (int64_t i = 0; i < count; i += LANES) most = larger((floats)load(values + i), most);
+  return largest(most);
+}
+
+/* The largest bound of `count` entries, the first of which has the index `from`. */
 static float largest_bound(const float* values, int64_t count, uint32_t from,
                            const uint32_t* key) {
   counters index;
@@ -61,15 +67,18 @@ static float largest_bound(const float* values, int64_t count, uint32_t from,
 }
 
 enum { CHUNK_MAX = 1024 };
+#define NOISE_MAX 16.0f /* -log(-log(1 - 2^-23)) is 15.94 */
 
-/* The same for `count` entries of a chunk of `chunk`; those missing are -inf. */
+/* The same for `count` entries of a chunk of `chunk`; those missing are -inf. A chunk
+   that cannot reach the score `reached` costs no hash, and gives -inf. */
 static float chunk_bound(const float* values, int64_t count, int64_t chunk, uint32_t from,
-                         const uint32_t* key) {
+                         const uint32_t* key, float reached) {
   float filled[CHUNK_MAX];
   if (count < chunk) {
     memcpy(filled, values, (size_t)count * sizeof(float));
     for (int64_t i = count; i < chunk; i++) filled[i] = -INFINITY;
     values = filled;
   }
+  if (largest_value(values, chunk) + NOISE_MAX < reached) return -INFINITY;
   return largest_bound(values, chunk, from, key);
 }

@@ -25,17 +25,22 @@ def best_indices(row: jax.Array, maxima: jax.Array, chunk: int, k: int) -> jax.A
     return call(row, maxima, chunk=np.int64(chunk))
 
 
-def bound_maxima(row: jax.Array, key: jax.Array, chunk: int) -> jax.Array:
+def bound_maxima(
+    row: jax.Array, key: jax.Array, reached: jax.Array, chunk: int
+) -> jax.Array:
     """Return what no entry of a chunk plus its Gumbel noise exceeds, float32 [C].
 
-    The largest of `row + gumbel_bound_at(key, ids)` of each chunk but for rounding; for
-    C = ceil(V / chunk).
+    The largest of `row + gumbel_bound_at(key, ids)` of each chunk but for rounding; or
+    -inf where no entry plus its noise comes up to `reached`, which costs next to
+    nothing. C is ceil(V / chunk).
 
     Args:
       row: float32 [V].
       key: uint32 [2], the words of a threefry key.
+      reached: float32 (), -inf for every chunk's bound.
       chunk: entries of a chunk, at most 1024, a multiple of 16. Static.
     """
+    row, reached = jax.lax.stop_gradient((row, reached))
     result = jax.ShapeDtypeStruct((-(-row.shape[0] // chunk),), jnp.float32)
     call = jax.ffi.ffi_call("jaxdecode_bounds", result, vmap_method="expand_dims")
-    return call(jax.lax.stop_gradient(row), key, chunk=np.int64(chunk))
+    return call(row, key, reached, chunk=np.int64(chunk))

@@ -80,9 +80,10 @@ def draw(
 def _draw_mixed(chain, raw, contexts, states):
     """Draw from processed rows, where edits follow truncations."""
     rows, views = process_seen(chain, raw.rows, contexts, states)
-    token, value = gumbel_max(rows, contexts.key)
+    known = sweep(rows)
+    token, value = gumbel_max(rows, contexts.key, known.maxima)
     seen = observe(chain, views, token) if chain.observes else ()
-    return (token, log_share(value, rows)), seen, raw.valid & sweep(rows).valid
+    return (token, log_share(value, rows)), seen, raw.valid & known.valid
 
 
 def _edited(chain, raw, contexts, states) -> Sweep:

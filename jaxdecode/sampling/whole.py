@@ -22,16 +22,22 @@ def draw_whole(rows: Sweep, scaled: jax.Array, unscaled: jax.Array, keys: jax.Ar
     Returns:
       Tokens int32 [B], and their log-probabilities float32 [B].
     """
-    token, value = gumbel_max(scaled, keys)
+    token, value = gumbel_max(scaled, keys, rows.maxima)
     if isinstance(rows.log_z, tuple):
         return token, log_share(value, scaled)
     known = jnp.where(unscaled, rows.share_of(value), jnp.nan)
     return token, _share_unless_known(value, scaled, known)
 
 
-def gumbel_max(rows: jax.Array, keys: jax.Array):
-    """Return the tokens [B] that `jax.random.categorical` draws, and their values."""
-    return jax.vmap(_gumbel_max)(rows, keys)
+def gumbel_max(rows: jax.Array, keys: jax.Array, maxima: jax.Array):
+    """Return the tokens [B] that `jax.random.categorical` draws, and their values.
+
+    Args:
+      rows: float32 [B, V].
+      keys: step keys [B], consumed.
+      maxima: `chunk_maxima` of the rows, or of rows alike: they say where to look first.
+    """
+    return jax.vmap(_gumbel_max)(rows, keys, maxima)
 
 
 def log_share(value: jax.Array, rows: jax.Array) -> jax.Array:
@@ -41,48 +47,53 @@ def log_share(value: jax.Array, rows: jax.Array) -> jax.Array:
     return (value - best) - log_total(rows, maxima)  # exact far from 0, too
 
 
-def _gumbel_max(row: jax.Array, key: jax.Array):
+def _gumbel_max(row: jax.Array, key: jax.Array, maxima: jax.Array):
     vocab_size = row.shape[0]
     if vocab_size < 8 * CHUNK or not is_addressable(key):
         ids = jnp.arange(vocab_size, dtype=jnp.int32)
         token = arg_max(row + gumbel_at(key, ids, vocab_size))
         return token, row[token]
-    token = _by_bounds(jax.lax.stop_gradient(row), key)
+    token = _by_bounds(jax.lax.stop_gradient(row), key, jnp.argmax(maxima))
     return token, row[token]
 
 
-def _by_bounds(row: jax.Array, key: jax.Array) -> jax.Array:
+def _by_bounds(row: jax.Array, key: jax.Array, near: jax.Array) -> jax.Array:
     """Return the token with the best score, by bounds of the scores of each chunk.
 
-    Noise takes two logarithms an entry, a bound of it none. Chunks are looked at exactly
-    in the order of their bounds, until none can hold a better score: two or so of them.
+    Noise takes two logarithms an entry, a bound of it none, and where the chunk `near`
+    has a score that no other can reach, not even a hash. Chunks are looked at exactly in
+    the order of their bounds, until none can hold a better score: two or so of them.
     """
     vocab_size = row.shape[0]
     table = chunked(row)
     ids = jnp.arange(table.size, dtype=jnp.int32).reshape(table.shape)
-    if is_available():
-        bounds = bound_maxima(row, jax.random.key_data(key), CHUNK)
-    else:
-        bounds = jnp.max(table + gumbel_bound_at(key, ids), axis=1)
+
+    def look(chunk):
+        scores = table[chunk] + gumbel_at(key, ids[chunk], vocab_size)
+        return jnp.max(scores), ids[chunk, jnp.argmax(scores)]
 
     def is_open(carry):
         bounds, best, _ = carry
         most = jnp.max(bounds)
         return (most >= best) & (most > -jnp.inf)
 
-    def look(carry):
+    def look_on(carry):
         bounds, best, token = carry
         chunk = jnp.argmax(bounds)
-        scores = table[chunk] + gumbel_at(key, ids[chunk], vocab_size)
-        most = jnp.max(scores)
-        first = ids[chunk, jnp.argmax(scores)]
+        most, first = look(chunk)
         better = (most > best) | ((most == best) & (first < token))
         best, token = jnp.where(better, most, best), jnp.where(better, first, token)
         return bounds.at[chunk].set(-jnp.inf), best, token
 
-    # Behind a barrier, or every look would make the bounds of the whole row again.
-    start = jax.lax.optimization_barrier(bounds), -jnp.float32(jnp.inf), jnp.int32(0)
-    return jax.lax.while_loop(is_open, look, start)[2]
+    best, token = look(near)
+    if is_available():
+        bounds = bound_maxima(row, jax.random.key_data(key), best, CHUNK)
+    else:
+        bounds = jnp.max(table + gumbel_bound_at(key, ids), axis=1)
+        # Behind a barrier, or every look would make the bounds of the whole row again.
+        bounds = jax.lax.optimization_barrier(bounds)
+    start = bounds.at[near].set(-jnp.inf), best, token
+    return jax.lax.while_loop(is_open, look_on, start)[2]
 
 
 @jax.custom_jvp
