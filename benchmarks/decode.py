@@ -43,7 +43,7 @@ def main() -> None:
         for context in options.contexts:
             rows += _measure(options, batch, context, speed)
     measure.report(
-        "decode" if options.shape is None else f"decode-{options.shape}",
+        options.name if options.shape is None else f"{options.name}-{options.shape}",
         rows,
         bandwidth_gb_s=speed / 1e9,
         new_tokens=options.new_tokens,
@@ -61,6 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dtypes", nargs="+", default=list(PRECISIONS))
     parser.add_argument("--shape", choices=list(SHAPES), help="random weights instead")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--name", default="decode", help="of the result that is kept")
     return parser.parse_args()
 
 

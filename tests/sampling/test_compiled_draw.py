@@ -18,18 +18,10 @@ B, V = 5, 49152
 MANY = 8192  # entries that are never sorted, but for the rows that need it
 
 pytestmark = [
+    pytest.mark.usefixtures("way"),
     pytest.mark.optimized,
     pytest.mark.skipif(jax.default_backend() != "cpu", reason="of the CPU's program"),
 ]
-
-
-@pytest.fixture(params=["kernel", "XLA"], autouse=True)
-def way(request, monkeypatch):
-    """With the kernels and without."""
-    if request.param == "XLA":
-        monkeypatch.setenv("JAXDECODE_NATIVE", "off")
-    elif not is_available():
-        pytest.skip("needs the kernels")
 
 
 def program():

@@ -71,15 +71,6 @@ def test_where_the_draw_looks_first_changes_nothing(near):
     assert tokens.tolist() == jax.vmap(jax.random.categorical)(keys, rows).tolist()
 
 
-@pytest.fixture(params=["kernel", "XLA"])
-def way(request, monkeypatch):
-    """With the kernels and without."""
-    if request.param == "XLA":
-        monkeypatch.setenv("JAXDECODE_NATIVE", "off")
-    elif not is_available():
-        pytest.skip("needs the kernels")
-
-
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_draw_by_bounds_is_categorical(kind):

@@ -25,15 +25,6 @@ def test_the_sorted_row_is_ordered_by_value_then_id(kind):
     assert np.array_equal(values, KINDS[kind][ids])
 
 
-@pytest.fixture(params=["kernel", "XLA"])
-def way(request, monkeypatch):
-    """Both ways to the k best."""
-    if request.param == "XLA":
-        monkeypatch.setenv("JAXDECODE_NATIVE", "off")
-    elif not is_available():
-        pytest.skip("needs the kernels")
-
-
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 5, 17, 300])
