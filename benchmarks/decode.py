@@ -130,8 +130,9 @@ def _peers_of(shape, dtype, prompts, new_tokens) -> dict[str, Callable]:
     if shape is None:
         path = resolve("smollm2-135m")
         columns = max(128, 1 << math.ceil(math.log2(len(prompts[0]) + new_tokens)))
+        read = len(prompts) * len(prompts[0])
         wanted[f"llama.cpp {dtype}"] = lambda: peers.llama_cpp(
-            path, kind, len(prompts), columns
+            path, kind, len(prompts), columns, together=read
         )
         if torch_dtype:
             wanted[f"Hugging-Face {dtype}"] = lambda: peers.hugging_face(
