@@ -6,6 +6,7 @@ imported by the commands that need it, when they run.
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BaseException as error:
         code = _end(error)
+    if argv is None:  # it only ends now, and a Ctrl-C would add a traceback
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     if argv is None and code in (errors.INTERRUPTED, errors.BROKEN_PIPE):
         # A computation may still be running, and the runtime may crash when the
         # interpreter is taken down around it; there is nothing left to tidy up.

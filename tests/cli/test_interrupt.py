@@ -67,3 +67,14 @@ def test_ctrl_c_ends_a_command_that_is_busy_in_c():
 def test_ctrl_c_leaves_time_to_tidy_up():
     code, errors, _ = interrupted("tidying_up")
     assert (code, errors) == (130, "tidy\n\n")
+
+
+def test_an_interrupt_while_the_process_ends_is_not_told():
+    program = (
+        "import signal, sys; from jaxdecode.cli import main; sys.argv[1:] = ['-V'];"
+        "code = main.main(); signal.raise_signal(signal.SIGINT); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
