@@ -67,12 +67,10 @@ def _options() -> argparse.Namespace:
 
 @functools.cache
 def _model(shape: str | None, dtype: str) -> Any:
+    if shape is not None:
+        return build(SHAPES[shape], random_params(SHAPES[shape]), dtype)
     kind = {"quantize": "int8"} if dtype == "int8" else {"dtype": dtype}
-    if shape is None:
-        return jd.load("smollm2-135m", **kind).model
-    if dtype == "int8":
-        return build(SHAPES[shape], random_params(SHAPES[shape]), **kind)
-    return build(SHAPES[shape], random_params(SHAPES[shape]), dtype)
+    return jd.load("smollm2-135m", **kind).model
 
 
 def _measure(options, batch: int, context: int, speed: float) -> list[dict[str, Any]]:
