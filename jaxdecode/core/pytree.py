@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 T = TypeVar("T")
+_NODES: set[type] = set()  # the classes that `pytree` made
 
 
 def static(**kwargs: Any) -> Any:
@@ -51,14 +52,20 @@ def pytree(cls: type[T]) -> type[T]:
         return node
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    _NODES.add(cls)
     if "__eq__" not in cls.__dict__:
         cls.__eq__ = same  # type: ignore[method-assign]
         cls.__hash__ = None  # type: ignore[assignment]
     return cls
 
 
+def is_node(value: Any) -> bool:
+    """Whether a value is of a class that `pytree` made."""
+    return type(value) in _NODES
+
+
 def same(a: Any, b: Any) -> bool:
-    """Say whether two pytrees have equal structure, dtypes, shapes and values.
+    """Whether two pytrees have equal structure, dtypes, shapes and values.
 
     Args:
       a: any pytree of concrete leaves.
@@ -71,12 +78,15 @@ def same(a: Any, b: Any) -> bool:
         return NotImplemented
     leaves_a, tree_a = jax.tree.flatten(a)
     leaves_b, tree_b = jax.tree.flatten(b)
-    return tree_a == tree_b and all(
-        np.shape(x) == np.shape(y) and np.array_equal(x, y, equal_nan=True)
-        if np.issubdtype(np.result_type(x), np.floating)
-        else np.array_equal(x, y)
-        for x, y in zip(leaves_a, leaves_b, strict=True)
-    )
+    return tree_a == tree_b and all(map(_same_leaf, leaves_a, leaves_b))
+
+
+def _same_leaf(a: Any, b: Any) -> bool:
+    kind = np.result_type(a)
+    if kind != np.result_type(b) or np.shape(a) != np.shape(b):
+        return False
+    floating = np.issubdtype(kind, np.floating)
+    return np.array_equal(a, b, equal_nan=True) if floating else np.array_equal(a, b)
 
 
 def replace(node: T, **changes: Any) -> T:

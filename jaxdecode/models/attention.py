@@ -75,7 +75,7 @@ def place(
 ) -> Any:
     """Return the `Place` of tokens at int32 `positions` [B, S] in a cache of its kind."""
     windows = {config.window(layer) for layer in range(config.num_layers)}
-    turn = rotation(positions, config) if config.family == "llama" else None
+    turn = rotation(positions, config) if config.is_rotary else None
     if isinstance(cache, SharedCache):
         return shared_place(positions, cache, windows, turn)
     return Place(
@@ -126,7 +126,7 @@ class Attention(nnx.Module):
     def __init__(
         self, config: ModelConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
     ):
-        gpt2 = config.family == "gpt2"
+        gpt2 = config.has_biases
         size, width = config.head_size, config.width
         q_size, kv_size = config.num_heads * size, config.kv_heads * size
         kind = {"dtype": dtype, "rngs": rngs}

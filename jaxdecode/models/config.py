@@ -139,6 +139,16 @@ class ModelConfig:
         """Size of one head, with the default filled in."""
         return self.head_dim or self.width // self.num_heads
 
+    @property
+    def is_rotary(self) -> bool:
+        """Whether positions are rotations of queries and keys, not learned vectors."""
+        return self.family == "llama"
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether every product has a bias, whatever the switches say."""
+        return self.family == "gpt2"
+
     def window(self, layer: int) -> int | None:
         """Return how many positions `layer` looks back over, or None for all."""
         if self.sliding_layers is None or layer in self.sliding_layers:

@@ -10,6 +10,7 @@ compiler.
 """
 
 import ctypes
+import dataclasses
 import functools
 import hashlib
 import os
@@ -25,6 +26,7 @@ from jaxlib import version as jaxlib_version
 
 from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.core.compile_cache import processor
+from jaxdecode.core.platform import Platform, backend
 
 VARIABLE = "JAXDECODE_NATIVE"
 SOURCES = ("simd.h", "work.h", "frame.h", "rows.h", "product.h", "attention.h")
@@ -36,8 +38,13 @@ FLAGS += ("-fno-math-errno", "-fno-trapping-math")  # or rounding is not vectori
 COMPILE_SECONDS_MAX = 120
 
 
+def current_platform() -> Platform:
+    """Return the platform of JAX's default backend; the first call builds the kernels."""
+    return dataclasses.replace(backend(), kernels=is_available())
+
+
 def is_available() -> bool:
-    """Say whether programs for the CPU may use the kernels; the first call builds them.
+    """Whether programs for the CPU may use the kernels; the first call builds them.
 
     False as well where JAX's default backend is no CPU.
     """
@@ -46,8 +53,8 @@ def is_available() -> bool:
 
 def why_unavailable() -> str:
     """Return the reason why the kernels are not used, or "" if they are."""
-    if jax.default_backend() != "cpu":
-        return f"the default backend is {jax.default_backend()}"
+    if backend().kind != "cpu":
+        return f"the default backend is {backend().kind}"
     if os.environ.get(VARIABLE, "").lower() in ("off", "0", "no"):
         return f"{VARIABLE} is off"
     return _load()

@@ -18,6 +18,7 @@ from jaxdecode.transforms import (
     Candidates,
     Chain,
     Context,
+    Drawn,
     Edit,
     Link,
     Scale,
@@ -30,6 +31,16 @@ def over_rows(function: Callable, chain: Chain, *batched: Any) -> Any:
     """Lift `function(chain, *one_row)` over a batch."""
     axes = (chain.axes(), *(0 for _ in batched))
     return jax.vmap(function, in_axes=axes)(chain, *batched)
+
+
+def init_rows(chain: Chain, contexts: Context) -> Any:
+    """Return the states of a chain's links for rows with `contexts`, leaves [B, ...]."""
+    return over_rows(lambda c, context: c.init(context), chain, contexts)
+
+
+def update_rows(chain: Chain, states: Any, drawn: Drawn) -> Any:
+    """Return the states of a chain's links after one more token of each row."""
+    return over_rows(lambda c, state, d: c.update(state, d), chain, states, drawn)
 
 
 def process(chain: Chain, logits: jax.Array, contexts: Context, states: Any):
