@@ -5,13 +5,26 @@ layers, H query heads, K key/value heads or candidates, D head size, N beams or 
 E ids of a small set.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
-Scalar: TypeAlias = Any  # a number, or one per row: checked and cast in __post_init__
 Array: TypeAlias = jax.Array | np.ndarray
+
+# What public functions take, by name.
+PerRow: TypeAlias = float | int | Sequence[float] | Array  # a number, or one per row
+TokenIds: TypeAlias = int | Sequence[int] | Array  # one token id, or several
+TokenLists: TypeAlias = Sequence[Sequence[int]] | tuple[Array, Array] | Array
+KeyLike: TypeAlias = jax.Array | int | Sequence[int] | Sequence[jax.Array]
+
+# The field of a link: what a person gave, cast to an array in `__post_init__`.
+Scalar: TypeAlias = Any
+
+INT32_MAX = 2**31 - 1
+NO_ID = INT32_MAX  # beyond any vocabulary: a scatter in drop mode ignores it
+NO_LIMIT = INT32_MAX  # a window that nothing ever leaves
 
 
 def bucket(size: int, *, low: int = 16, high: int | None = None) -> int:
