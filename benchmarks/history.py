@@ -16,8 +16,7 @@ from measure import interleave, report
 
 import jaxdecode as jd
 from jaxdecode.core.pytree import replace
-from jaxdecode.sampling import draw
-from jaxdecode.sampling.process import over_rows
+from jaxdecode.sampling import draw, over_rows
 from jaxdecode.transforms import Chain, Context, Drawn
 
 TARGET_MS = 3.0

@@ -19,8 +19,7 @@ import numpy as np
 import samplers_as_written as written
 
 import jaxdecode as jd
-from jaxdecode.sampling import draw
-from jaxdecode.sampling.process import over_rows
+from jaxdecode.sampling import draw, init_rows
 from jaxdecode.transforms import Context
 
 STEPS = 64
@@ -79,7 +78,7 @@ def ours(settings, batch: int, vocab_size: int):
             key=keys,
             vocab_size=vocab_size,
         )
-        states = over_rows(lambda c, context: c.init(context), chain, contexts)
+        states = init_rows(chain, contexts)
         return draw(chain, logits, contexts, states).token
 
     return step

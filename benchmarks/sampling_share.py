@@ -19,8 +19,7 @@ from sampler import keys_of, rows_of
 
 import jaxdecode as jd
 from jaxdecode.measure import measure_decoding
-from jaxdecode.sampling import draw
-from jaxdecode.sampling.process import over_rows
+from jaxdecode.sampling import draw, over_rows
 from jaxdecode.transforms import Context, Drawn
 
 DRAWS, PROMPT, COLUMNS = 48, 16, 80

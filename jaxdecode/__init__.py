@@ -59,9 +59,10 @@ _CONTENTS = {
         "WatermarkEvidence",
         "chain",
         "detect_watermark",
+        "from_dict",
         "joint",
+        "to_dict",
     ),
-    "jaxdecode.transforms.saving": ("from_dict", "to_dict"),
     "jaxdecode.sampling": ("apply", "sample"),
     "jaxdecode.models": ("from_function", "from_linen"),
     "jaxdecode.decode": (
@@ -127,5 +128,3 @@ if TYPE_CHECKING:
     from jaxdecode.text import load as load
     from jaxdecode.transforms import *  # noqa: F403
     from jaxdecode.transforms import presets as presets
-    from jaxdecode.transforms.saving import from_dict as from_dict
-    from jaxdecode.transforms.saving import to_dict as to_dict

@@ -1,8 +1,7 @@
 """Arithmetic that must come out the same wherever it is done.
 
-Every function here is written for one row. `prefix_sum` gives element i a value that
-depends on elements up to i only, so that a window of candidates and the full sorted row
-agree bit for bit on where a nucleus ends.
+`prefix_sum` gives element i a value that depends on elements up to i only, so that a
+window of candidates and the full sorted row agree bit for bit on where a nucleus ends.
 """
 
 import jax
@@ -12,12 +11,36 @@ NEG_INF = float("-inf")
 UNROLLED_MAX = 4096  # entries; see `prefix_sum`
 
 
-def log_sum_exp(values: jax.Array) -> jax.Array:
-    """Return log(sum(exp(values))) over the last axis; -inf if every entry is -inf."""
-    top = jnp.max(values, axis=-1)
-    shift = jnp.where(jnp.isfinite(top), top, 0.0)
-    total = jnp.sum(jnp.exp(values - shift[..., None]), axis=-1)
-    return shift + jnp.log(total)
+def log_sum_exp(values: jax.Array, best: jax.Array | None = None) -> jax.Array:
+    """Return log(sum(exp(values))) over the last axis; -inf if every entry is -inf.
+
+    Args:
+      values: float32 [..., K].
+      best: float32 [...], finite: the result is then relative to it, the logarithm of
+        the sum of exp(values - best). None: the result is absolute.
+    """
+    if best is not None:
+        return jnp.log(jnp.sum(jnp.exp(values - best[..., None]), axis=-1))
+    best = finite_or_zero(jnp.max(values, axis=-1))
+    return best + log_sum_exp(values, best)
+
+
+def logprob_of(value: jax.Array, best: jax.Array, log_z: jax.Array) -> jax.Array:
+    """Return the log-probability of entries with `value`.
+
+    Args:
+      value: float32 [...].
+      best: the largest value of the same row.
+      log_z: the logarithm of the sum of exp(value - best) over the row.
+    """
+    # Taking the best away first is exact where it matters; far from 0, adding it to the
+    # normaliser would cost the digits of both.
+    return (value - finite_or_zero(best)) - log_z
+
+
+def finite_or_zero(value: jax.Array) -> jax.Array:
+    """Return what may be subtracted from a row: -inf - -inf would be NaN."""
+    return jnp.where(jnp.isfinite(value), value, jnp.float32(0.0))
 
 
 def prefix_sum(values: jax.Array) -> jax.Array:
@@ -43,12 +66,3 @@ def prefix_sum(values: jax.Array) -> jax.Array:
     for index in range(steps):
         values = step(index, values)
     return values
-
-
-def is_valid(rows: jax.Array) -> jax.Array:
-    """Say whether logits can be sampled: no NaN, no +inf, at least one token allowed.
-
-    Every entry is compared: a maximum would do by the definition of NaN, but XLA's on
-    CPU passes over NaN (jaxlib 0.10.2).
-    """
-    return jnp.all(rows < jnp.inf, axis=-1) & (jnp.max(rows, axis=-1) > NEG_INF)

@@ -1,7 +1,7 @@
 """Values of many rows, and what is done to their rows: take, put, repeat, lift.
 
 A row is one sequence. In a value of R rows every leaf has the row axis first, except
-fields declared `shared()`, which belong to all rows. Nothing here knows what a row holds:
+fields declared `shared()`, which belong to all rows unless they hold a `Bank`. Nothing here knows what a row holds:
 admitting a request, harvesting a result and following a beam's parents are the same few
 functions.
 """
@@ -115,6 +115,15 @@ def own_tables(rows: T) -> T:
     return _map_rows(own, rows, whole=(Bank,))
 
 
+def resolve_banks(rows: T) -> T:
+    """Return the value of one row with its table in the place of every `Bank`."""
+
+    def resolve(node):
+        return node.table if isinstance(node, Bank) else node
+
+    return jax.tree.map(resolve, rows, is_leaf=lambda node: isinstance(node, Bank))
+
+
 def row_axes(rows: Any) -> Any:
     """Return the `in_axes` with which `vmap` lifts a function of one row over `rows`.
 
@@ -159,13 +168,17 @@ def _map_rows(function: Callable, rows: Any, *others: Any, whole: tuple = ()) ->
 
 
 def _row_fields(node: Any) -> list[dataclasses.Field]:
-    hidden = ("static", "shared")
-    fields = dataclasses.fields(node)
-    return [f for f in fields if not any(f.metadata.get(kind) for kind in hidden)]
+    fields = [f for f in dataclasses.fields(node) if not f.metadata.get("static")]
+    return [f for f in fields if not _is_shared(node, f)]
 
 
 def _shared_fields(node: Any) -> list[dataclasses.Field]:
-    return [f for f in dataclasses.fields(node) if f.metadata.get("shared")]
+    return [f for f in dataclasses.fields(node) if _is_shared(node, f)]
+
+
+def _is_shared(node: Any, field: dataclasses.Field) -> bool:
+    is_bank = isinstance(getattr(node, field.name), Bank)  # it has an entry per row
+    return bool(field.metadata.get("shared")) and not is_bank
 
 
 def _axis(leaf: Any) -> int | None:

@@ -26,7 +26,7 @@ from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.state import Job, State, contexts_of, is_running
 from jaxdecode.decode.stops import patience
 from jaxdecode.sampling.draw import Draw, draw
-from jaxdecode.sampling.process import over_rows
+from jaxdecode.sampling.lift import over_rows
 from jaxdecode.transforms import Context, Drawn
 
 

@@ -26,8 +26,8 @@ from jaxdecode.core.shapes import Array
 from jaxdecode.decode.partition import Fixed, combine, partition
 from jaxdecode.decode.prefill import prefill
 from jaxdecode.decode.prompts import Prompts, as_prompts
-from jaxdecode.sampling.process import observe, over_rows, process_seen
-from jaxdecode.sampling.whole import log_share
+from jaxdecode.sampling import observe, over_rows, process_seen
+from jaxdecode.sampling.stats import logprobs_of
 from jaxdecode.transforms import Chain, Context, Drawn, Link, as_chain
 
 
@@ -193,7 +193,7 @@ def _replay(chain: Chain, logits, tokens, lengths, given: Prompts, keys) -> jax.
 
 def _share(rows: jax.Array, token: jax.Array) -> jax.Array:
     """Return the log-probabilities [R] of tokens [R] under rows [R, V]."""
-    return log_share(jnp.take_along_axis(rows, token[:, None], axis=1)[:, 0], rows)
+    return logprobs_of(jnp.take_along_axis(rows, token[:, None], axis=1)[:, 0], rows)
 
 
 def _joined(prompts: Prompts, given: Prompts, max_length: int) -> jax.Array:

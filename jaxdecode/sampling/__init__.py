@@ -2,6 +2,19 @@
 
 from jaxdecode.sampling.apply import apply, sample
 from jaxdecode.sampling.draw import Draw, draw
-from jaxdecode.sampling.process import process
+from jaxdecode.sampling.lift import init_rows, over_rows, update_rows
+from jaxdecode.sampling.process import process, process_seen
+from jaxdecode.sampling.tail import observe
 
-__all__ = ["Draw", "apply", "draw", "process", "sample"]
+__all__ = [
+    "Draw",
+    "apply",
+    "draw",
+    "init_rows",
+    "observe",
+    "over_rows",
+    "process",
+    "process_seen",
+    "sample",
+    "update_rows",
+]

@@ -1,7 +1,6 @@
 """A chain outside a loop: process rows, or draw one token from each."""
 
-from collections.abc import Sequence
-from typing import Any
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +8,22 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.keys import prompt_keys
+from jaxdecode.core.platform import Platform
+from jaxdecode.core.shapes import Array, KeyLike, TokenLists
+from jaxdecode.native import current_platform
 from jaxdecode.sampling.draw import draw
-from jaxdecode.sampling.process import over_rows, process
+from jaxdecode.sampling.lift import init_rows
+from jaxdecode.sampling.process import process
 from jaxdecode.transforms import Chain, Context, Link, as_chain
 
 
 def apply(
     link_or_chain: Link | Chain,
-    logits: Any,
+    logits: Array,
     *,
-    prompts: Sequence[Sequence[int]] | None = None,
-    generated: Sequence[Sequence[int]] | None = None,
-    key: Any = None,
+    prompts: TokenLists | None = None,
+    generated: TokenLists | None = None,
+    key: KeyLike | None = None,
 ) -> jax.Array:
     """Process rows of logits as a decoding step would, and return them.
 
@@ -49,10 +52,12 @@ def apply(
         raise ValueError("apply: `key` must be given for a stochastic link, got None.")
     keys = None if key is None else prompt_keys("apply", key, rows.shape[0])
     contexts = _contexts("apply", rows, prompts, generated, keys)
-    return _process(chain, rows, contexts)
+    return _process(chain, rows, contexts, platform=current_platform())
 
 
-def sample(link_or_chain: Link | Chain, logits: Any, key_or_keys: Any) -> jax.Array:
+def sample(
+    link_or_chain: Link | Chain, logits: Array, key_or_keys: KeyLike
+) -> jax.Array:
     """Draw one token from each row of logits.
 
     Row b's token is `jax.random.categorical(key_b, apply(link_or_chain, logits)[b])`,
@@ -68,28 +73,33 @@ def sample(link_or_chain: Link | Chain, logits: Any, key_or_keys: Any) -> jax.Ar
       int32 [B]; -1 for a row that holds NaN or +inf, or has every token banned.
 
     Raises:
-      TypeError: if `logits` is not [B, V] floats, or the key is none.
+      TypeError: if `logits` is not [B, V] floats, or the key is not a key.
       ValueError: if parameters or keys do not fit the batch or the vocabulary.
     """
     chain, rows = _checked("sample", link_or_chain, logits)
     keys = prompt_keys("sample", key_or_keys, rows.shape[0])
-    return _draw(chain, rows, _contexts("sample", rows, None, None, keys))
+    contexts = _contexts("sample", rows, None, None, keys)
+    return _draw(chain, rows, contexts, platform=current_platform())
 
 
-@jax.jit
-def _process(chain: Chain, rows: jax.Array, contexts: Context) -> jax.Array:
-    states = over_rows(lambda c, context: c.init(context), chain, contexts)
-    return process(chain, rows, contexts, states)
+@functools.partial(jax.jit, static_argnames="platform")
+def _process(
+    chain: Chain, rows: jax.Array, contexts: Context, *, platform: Platform
+) -> jax.Array:
+    states = init_rows(chain, contexts)
+    return process(chain, rows, contexts, states, platform=platform)
 
 
-@jax.jit
-def _draw(chain: Chain, rows: jax.Array, contexts: Context) -> jax.Array:
-    states = over_rows(lambda c, context: c.init(context), chain, contexts)
-    drawn = draw(chain, rows, contexts, states)
+@functools.partial(jax.jit, static_argnames="platform")
+def _draw(
+    chain: Chain, rows: jax.Array, contexts: Context, *, platform: Platform
+) -> jax.Array:
+    states = init_rows(chain, contexts)
+    drawn = draw(chain, rows, contexts, states, platform=platform)
     return jnp.where(drawn.valid, drawn.token, -1)
 
 
-def _checked(who: str, sampler: Any, logits: Any) -> tuple[Chain, jax.Array]:
+def _checked(who: str, sampler: Link | Chain, logits: Array) -> tuple[Chain, jax.Array]:
     chain = as_chain(sampler)
     rows = jnp.asarray(logits)
     if rows.ndim != 2 or not jnp.issubdtype(rows.dtype, jnp.floating):

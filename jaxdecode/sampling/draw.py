@@ -7,40 +7,45 @@ only if theirs was not certain to be complete. Each kind of work runs under one 
 the batch, and a row takes the result of its own kind, so neighbours cannot change it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core.platform import Platform
 from jaxdecode.core.pytree import pytree
+from jaxdecode.native import current_platform
+from jaxdecode.sampling.lift import are_greedy, are_off
 from jaxdecode.sampling.order import arg_max
-from jaxdecode.sampling.process import are_off, edit, observe, process_seen, scale_rows
-from jaxdecode.sampling.sweep import Sweep, sweep
-from jaxdecode.sampling.whole import draw_whole, gumbel_max, log_share
-from jaxdecode.sampling.window import draw_windowed
-from jaxdecode.transforms import Chain, Context, Scale, Truncation
+from jaxdecode.sampling.process import edit, process_seen, scale_rows
+from jaxdecode.sampling.stats import RowStats, logprobs_of, row_stats
+from jaxdecode.sampling.tail import observe
+from jaxdecode.sampling.whole import draw_whole, gumbel_max
+from jaxdecode.sampling.window import Batch, Found, draw_windowed
+from jaxdecode.transforms import Chain, Context
 
 WINDOWS = (64, 1024)
 
 
 @pytree
 class Draw:
-    """What a draw gives, one entry per row.
+    """The result of a draw, one entry per row.
 
     Attributes:
       token: int32 [B]; meaningless where `valid` is False.
       logprob: float32 [B], under the distribution it was drawn from.
       valid: bool [B], False for NaN, +inf or a row with every token banned.
-      own_logprob: float32 [B], under the model's own distribution; () if not asked for.
-      seen: what each link observed of its row and the token; () if none observes.
+      own_logprob: float32 [B], under the model's own distribution; None if not asked
+        for.
+      seen: what each link observed of its row and the token; None if none observes.
     """
 
     token: jax.Array
     logprob: jax.Array
     valid: jax.Array
-    own_logprob: Any = ()
-    seen: Any = ()
+    own_logprob: jax.Array | None = None
+    seen: Any = None
 
 
 def draw(
@@ -51,6 +56,7 @@ def draw(
     *,
     windows: Sequence[int] = WINDOWS,
     own: bool = False,
+    platform: Platform | None = None,
 ) -> Draw:
     """Draw one token per row.
 
@@ -60,106 +66,105 @@ def draw(
       contexts: `Context` with leaves [B, ...]; its keys are the step keys, consumed.
       states: the links' states.
       windows: sizes of candidate windows to try, ascending. Static.
-      own: whether to say the token's log-probability under the model's own
+      own: whether to return the token's log-probability under the model's own
         distribution, too; its normaliser then serves rows that no edit changes. Static.
+      platform: what the program is compiled for; None is this process's. Static.
 
     Returns:
       A `Draw`.
     """
-    raw = sweep(logits, weighed=own)
+    platform = current_platform() if platform is None else platform
+    raw = row_stats(logits, platform=platform, with_log_z=own)
     if chain.is_mixed:
-        found, seen, valid = _draw_mixed(chain, raw, contexts, states)
+        found, valid = _draw_mixed(chain, raw, contexts, states)
     else:
         rows = _edited(chain, raw, contexts, states)
-        found, seen = _draw_kinds(chain, rows, contexts, states, windows)
+        found = _draw_kinds(Batch(chain, rows, contexts, states), windows)
         valid = raw.valid & rows.valid
-    token, logprob = found
-    return Draw(token, logprob, valid, raw.share(token) if own else (), seen)
+    token, own_logprob = found.token, None
+    if own:
+        chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
+        own_logprob = raw.logprob_of(chosen)
+    return Draw(token, found.logprob, valid, own_logprob, found.seen)
 
 
-def _draw_mixed(chain, raw, contexts, states):
+def _draw_mixed(chain: Chain, raw: RowStats, contexts: Context, states: Any):
     """Draw from processed rows, where edits follow truncations."""
-    rows, views = process_seen(chain, raw.rows, contexts, states)
-    known = sweep(rows)
-    token, value = gumbel_max(rows, contexts.key, known.maxima)
-    seen = observe(chain, views, token) if chain.observes else ()
-    return (token, log_share(value, rows)), seen, raw.valid & known.valid
+    platform = raw.platform
+    rows, views = process_seen(chain, raw.rows, contexts, states, platform=platform)
+    stats = row_stats(rows, platform=platform)
+    token, value = gumbel_max(rows, contexts.key, stats.maxima, platform=platform)
+    found = Found(token, logprobs_of(value, rows), observe(chain, views, token))
+    return found, raw.valid & stats.valid
 
 
-def _edited(chain, raw, contexts, states) -> Sweep:
-    """Return what is known of the rows behind the edits: of untouched ones, all."""
+def _edited(chain: Chain, raw: RowStats, contexts: Context, states: Any) -> RowStats:
+    """Return the rows after the edits; what was known of untouched ones still holds."""
     if not chain.head:
         return raw
     rows = edit(chain, raw.rows, contexts, states)
     untouched = are_off(chain.head, rows.shape[0])
+
+    def anew(raw, rows):
+        stats = row_stats(rows, platform=raw.platform)
+        return stats.maxima, stats.valid
+
     maxima, valid = jax.lax.cond(
-        jnp.all(untouched),
-        lambda raw, _: (raw.maxima, raw.valid),
-        lambda _, rows: ((new := sweep(rows)).maxima, new.valid),
-        *(raw, rows),
+        jnp.all(untouched), lambda raw, _: (raw.maxima, raw.valid), anew, *(raw, rows)
     )
     log_z = raw.log_z
-    if not isinstance(log_z, tuple):
+    if log_z is not None:
         log_z = jnp.where(untouched, log_z, jnp.nan)
-    return Sweep(rows=rows, maxima=maxima, valid=valid, log_z=log_z)
+    return RowStats(rows, maxima, valid, log_z, raw.platform)
 
 
-def _draw_kinds(chain, rows: Sweep, contexts, states, windows):
-    """Draw each row by its own kind of work; return (token, logprob), what was seen."""
+def _draw_kinds(batch: Batch, windows: Sequence[int]) -> Found:
+    """Draw each row by its own kind of work."""
+    chain, rows = batch.chain, batch.rows
     count = rows.valid.shape[0]
-    blank = (jnp.zeros((count,), jnp.int32), jnp.zeros((count,), jnp.float32))
+    found = Found(jnp.zeros((count,), jnp.int32), jnp.zeros((count,), jnp.float32))
     if chain.observes:  # every row must be seen by the links that observe
-        found = (*blank, _nothing_seen(chain, rows.rows, contexts, states))
-        *found, seen = draw_windowed(
-            chain, rows, contexts, states, rows.valid, windows, found
-        )
-        return found, seen
+        found = _nothing_seen(batch, found)
+        return draw_windowed(batch, rows.valid, windows, found)
 
     greedy, plain = _kinds(chain, count)
-    plain &= ~greedy
     windowed = rows.valid & ~greedy & ~plain
 
     def take_best(found):
         best = jax.vmap(arg_max)(rows.rows, rows.maxima)
-        return _merge(greedy, (best, blank[1]), found)
+        return found.merge(greedy, Found(best, jnp.zeros_like(found.logprob)))
 
     def draw_plain(found):
-        scaled = scale_rows(chain, rows.rows, contexts, states)
-        scales = [link for link in chain.tail if isinstance(link, Scale)]
-        unscaled = are_off(scales, count)
-        return _merge(plain, draw_whole(rows, scaled, unscaled, contexts.key), found)
+        scaled, unscaled = scale_rows(chain, rows.rows, batch.contexts, batch.states)
+        drawn = draw_whole(rows, scaled, unscaled, batch.contexts.key)
+        return found.merge(plain, Found(*drawn))
 
-    found = _gate(rows.valid & greedy, take_best, blank)
+    found = _gate(rows.valid & greedy, take_best, found)
     found = _gate(rows.valid & plain, draw_plain, found)
-    found = draw_windowed(chain, rows, contexts, states, windowed, windows, found)
-    return found, ()
+    return draw_windowed(batch, windowed, windows, found)
 
 
-def _nothing_seen(chain, rows, contexts, states):
-    """Return zeros where observations will stand."""
+def _nothing_seen(batch: Batch, found: Found) -> Found:
+    """Return `found` with zeros where observations will stand."""
 
-    def seen(rows, contexts, states):
-        _, views = process_seen(chain, rows, contexts, states)
-        return observe(chain, views, jnp.zeros(rows.shape[:1], jnp.int32))
+    def seen(batch: Batch):
+        given = batch.chain, batch.rows.rows, batch.contexts, batch.states
+        _, views = process_seen(*given, platform=batch.rows.platform)
+        return observe(batch.chain, views, found.token)
 
-    shapes = jax.eval_shape(seen, rows, contexts, states)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    shapes = jax.eval_shape(seen, batch)
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return Found(found.token, found.logprob, blank)
 
 
 def _kinds(chain: Chain, rows: int) -> tuple[jax.Array, jax.Array]:
-    """Say of each row whether it is greedy, and whether no truncation is active."""
-    cuts = [link for link in chain.tail if isinstance(link, Truncation)]
+    """Return which rows are greedy, and which others have no active truncation."""
     greedy = jnp.zeros((rows,), bool)
-    if all(link.keeps_argmax for link in cuts):
-        for link in chain.links:
-            greedy |= jnp.asarray(link.is_greedy())
-    return greedy, are_off(cuts, rows)
+    if all(link.keeps_argmax for link in chain.cuts):
+        greedy = are_greedy(chain.links, rows)
+    return greedy, are_off(chain.cuts, rows) & ~greedy
 
 
-def _gate(wanted: jax.Array, work, found):
+def _gate(wanted: jax.Array, work: Callable[[Found], Found], found: Found) -> Found:
     """Run `work` only if some row of the batch wants it."""
     return jax.lax.cond(jnp.any(wanted), work, lambda found: found, found)
-
-
-def _merge(mask: jax.Array, new, old):
-    return jax.tree.map(lambda n, o: jnp.where(mask, n, o), new, old)

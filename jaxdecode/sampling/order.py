@@ -11,14 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdecode.native import best_indices, is_available
-from jaxdecode.sampling.sweep import CHUNK, chunk_maxima, chunked
+from jaxdecode.core.platform import Platform
+from jaxdecode.native import best_indices, current_platform
+from jaxdecode.sampling.stats import CHUNK, chunk_maxima, chunked
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
 def top_k(
-    row: jax.Array, k: int, maxima: jax.Array | None = None
+    row: jax.Array,
+    k: int,
+    maxima: jax.Array | None = None,
+    *,
+    platform: Platform | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Return the k largest entries of a row and their indices, in the order above.
 
@@ -31,8 +36,10 @@ def top_k(
       row: float32 [V].
       k: how many, at most V. Static.
       maxima: `chunk_maxima(row)` if they are known.
+      platform: what the program is compiled for; None is this process's. Static.
     """
-    if is_available() and row.shape[0] >= 8 * CHUNK:
+    platform = current_platform() if platform is None else platform
+    if platform.kernels and row.shape[0] >= 8 * CHUNK:
         maxima = chunk_maxima(row) if maxima is None else maxima
         ids = best_indices(row, maxima, CHUNK, k)
         return _positive_zero(row[ids]), ids
@@ -42,26 +49,28 @@ def top_k(
     return _among_best(chunked(row), maxima, k)
 
 
-def sort(row: jax.Array) -> tuple[jax.Array, jax.Array]:
+def sort(
+    row: jax.Array, *, platform: Platform | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Return all entries of a row and their indices, in the order above.
 
     Value and id become one 64-bit integer, because XLA on CPU sorts plain integers with
     a compiled comparison, and anything else by calling back for each: 5.1 against 29 ms
     for 131072 entries (jaxlib 0.10.2).
     """
+    platform = current_platform() if platform is None else platform
     fixed = jax.lax.stop_gradient(row)
     ids = jnp.arange(row.shape[0], dtype=jnp.uint32)
-    if jax.default_backend() == "tpu":  # has no 64-bit integers
-        _, order = jax.lax.sort((_descending(fixed), ids), num_keys=1, is_stable=True)
-    else:
+    if platform.sorts_words:
         pairs = jnp.stack([ids, _descending(fixed)], axis=-1)
         with jax.enable_x64(True):
             words = jax.lax.bitcast_convert_type(pairs, jnp.uint64)
-            words = jax.lax.sort(
-                words, is_stable=True
-            )  # no two are equal; it is faster
+            # No two are equal, so any sort is stable; the stable one is faster.
+            words = jax.lax.sort(words, is_stable=True)
             pairs = jax.lax.bitcast_convert_type(words, jnp.uint32)
         order = pairs[:, 0]
+    else:
+        _, order = jax.lax.sort((_descending(fixed), ids), num_keys=1, is_stable=True)
     order = order.astype(jnp.int32)
     return row[order], order
 

@@ -6,105 +6,152 @@ the sort of the whole vocabulary, costs what these rows cost.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdecode.core.pytree import replace
+from jaxdecode.core.numerics import finite_or_zero, log_sum_exp, logprob_of
+from jaxdecode.core.pytree import pytree, replace
+from jaxdecode.core.rows import put_rows, take_rows
 from jaxdecode.sampling.noise import gumbel_at
-from jaxdecode.sampling.process import observe, run_tail
-from jaxdecode.sampling.select import select
-from jaxdecode.sampling.sweep import Sweep
-from jaxdecode.sampling.whole import log_share
-from jaxdecode.transforms import Candidates, Chain, Truncation
+from jaxdecode.sampling.selection import select
+from jaxdecode.sampling.stats import RowStats
+from jaxdecode.sampling.tail import observe, run_tail
+from jaxdecode.transforms import Candidates, Chain, Context
+
+
+@pytree
+class Found:
+    """The tokens that were drawn so far, leaves [B, ...].
+
+    Attributes:
+      token: int32 [B]; 0 where none was drawn yet.
+      logprob: float32 [B], under the distribution it was drawn from.
+      seen: what each link observed of its row and the token; None if none observes.
+    """
+
+    token: jax.Array
+    logprob: jax.Array
+    seen: Any = None
+
+    def merge(self, mask: jax.Array, new: "Found") -> "Found":
+        """Return `new` where `mask`, bool [B], is True."""
+
+        def pick(new, old):
+            return jnp.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+        return jax.tree.map(pick, new, self)
+
+
+@pytree
+class Batch:
+    """What a draw from candidates needs of each row.
+
+    Attributes:
+      chain: the links.
+      rows: the rows after the edits.
+      contexts: the rows' past, with their step keys.
+      states: the links' states.
+    """
+
+    chain: Chain
+    rows: RowStats
+    contexts: Context
+    states: Any
 
 
 def draw_windowed(
-    chain: Chain, rows: Sweep, contexts, states, todo, windows: Sequence[int], found
-):
-    """Draw the rows of `todo`, bool [B]; return `found` with theirs put in.
+    batch: Batch, todo: jax.Array, windows: Sequence[int], found: Found
+) -> Found:
+    """Draw the rows of `todo`; return `found` with theirs put in.
 
     Args:
-      chain: the links.
-      rows: the rows behind the edits.
-      contexts: the rows' past, with their step keys.
-      states: the links' states.
+      batch: the rows.
       todo: bool [B], which rows to draw.
       windows: sizes to try before the whole vocabulary, ascending. Static.
-      found: (token, logprob[, seen]) of rows drawn already, leaves [B, ...].
+      found: what was drawn already.
     """
-    if not any(isinstance(link, Truncation) for link in chain.tail):
+    if not batch.chain.cuts:
         return found
-    vocab_size = rows.rows.shape[1]
-    batch = (chain, rows, contexts, states)
-    for index, size in enumerate([w for w in windows if w < vocab_size] + [vocab_size]):
-        attempt = _for_all if index == 0 else _in_groups
-        todo, found = jax.lax.cond(
-            jnp.any(todo),
-            lambda todo, found, do=attempt, size=size: do(size, batch, todo, found),
-            lambda todo, found: (todo, found),
-            *(todo, found),
-        )
+    count, vocab_size = batch.rows.rows.shape
+    sizes = [size for size in windows if size < vocab_size] + [vocab_size]
+    todo, found = _draw_if_any(sizes[0], batch, todo, found)
+    if sizes[1:] and count > batch.rows.platform.rows_per_group:
+        return _in_groups(sizes[1:], batch, todo, found)
+    for size in sizes[1:]:
+        todo, found = _draw_if_any(size, batch, todo, found)
     return found
 
 
-def _for_all(size: int, batch, todo, found):
+def _draw_if_any(size: int, batch: Batch, todo: jax.Array, found: Found):
+    return jax.lax.cond(
+        jnp.any(todo),
+        lambda todo, found: _draw_all(size, batch, todo, found),
+        lambda todo, found: (todo, found),
+        *(todo, found),
+    )
+
+
+def _draw_all(size: int, batch: Batch, todo: jax.Array, found: Found):
     """Draw every row from its window; keep the results of rows that it could hold."""
-    chain, rows, contexts, states = batch
+    chain, rows = batch.chain, batch.rows
 
     def one_row(row, maxima, context):
-        return select(row, context, size, maxima)
+        return select(row, context, size, maxima, platform=rows.platform)
 
-    kept = jax.vmap(one_row)(rows.rows, rows.maxima, contexts)
+    kept = jax.vmap(one_row)(rows.rows, rows.maxima, batch.contexts)
     kept = replace(kept, whole_log_z=rows.log_z)
-    kept, views = run_tail(chain.tail, kept, states[len(chain.head) :])
-    settled = todo & kept.closed & ~kept.broken
-    new = _draw_candidates(kept, rows.rows.shape[1])
-    if chain.observes:
-        new = (*new, observe(chain, [None] * len(chain.head) + views, new[0]))
-    return todo & ~settled, _merge(settled, new, found)
+    head = len(chain.head)
+    kept, views = run_tail(chain.tail, kept, batch.states[head:])
+    token, logprob = _draw_candidates(kept, rows.rows.shape[1])
+    seen = observe(chain, [None] * head + views, token)
+    done = todo & kept.closed & ~kept.broken
+    return todo & ~done, found.merge(done, Found(token, logprob, seen))
 
 
-def _in_groups(size: int, batch, todo, found):
-    """Draw the rows of `todo` group by group; groups without any cost nothing."""
-    count = todo.shape[0]
-    group = min(count, _group_max())
-    if group == count:
-        return _for_all(size, batch, todo, found)
-    order = jnp.argsort(~todo, stable=True).astype(jnp.int32)  # those of `todo` first
-    order = jnp.pad(order, (0, -count % group), constant_values=count)  # beyond: none
+def _in_groups(sizes: Sequence[int], batch: Batch, todo: jax.Array, found: Found):
+    """Draw the rows of `todo` in small groups, each from the smallest window left.
 
-    def one_group(carry, index):
-        def work(todo, found):
-            some = _take(index, (batch, todo, found))
-            new = _for_all(size, *some)
-            return jax.tree.map(
-                lambda old, n: old.at[index].set(n, mode="drop"), (todo, found), new
-            )
+    In ordinary Python:
 
-        wanted = jnp.any(jnp.take(carry[0], index, mode="fill", fill_value=False))
-        return jax.lax.cond(wanted, work, lambda *same: same, *carry), None
+        stage = [0 if wanted else done for wanted in todo]   # which of `sizes` is next
+        while min(stage) < done:
+            group = the first rows of stage min(stage)
+            draw the group from windows of sizes[min(stage)]
+            the stage of rows that it could hold is `done`, that of the others rises
 
-    return jax.lax.scan(one_group, (todo, found), order.reshape(-1, group))[0]
+    One body serves all groups, so that taking and putting rows is compiled once. It is
+    a scan whose idle turns cost nothing, because a `while` has no slope.
+    """
+    count, group = todo.shape[0], batch.rows.platform.rows_per_group
+    done = len(sizes)
+    stage = jnp.where(todo, 0, done).astype(jnp.int32)
+    place = jnp.arange(count, dtype=jnp.float32)  # the sort of floats is the fast one
+
+    def draw_group(stage, found):
+        now = jnp.min(stage)
+        first = jax.lax.top_k(-jnp.where(stage == now, place, count), group)[0]
+        index = (-first).astype(jnp.int32)  # `count` where the group has fewer
+        some, old = take_rows((batch, found), jnp.minimum(index, count - 1))
+        wanted = index < count
+        work = [lambda s=size: _draw_all(s, some, wanted, old) for size in sizes]
+        left, new = jax.lax.switch(now, work)
+        return put_rows((stage, found), index, (jnp.where(left, now + 1, done), new))
+
+    def turn(carry, _):
+        go_on = jnp.any(carry[0] < done)
+        return jax.lax.cond(go_on, draw_group, lambda *same: same, *carry), None
+
+    def run(stage, found):
+        turns = done * -(-count // group)
+        return jax.lax.scan(turn, (stage, found), None, length=turns)[0][1]
+
+    return jax.lax.cond(jnp.any(todo), run, lambda stage, found: found, *(stage, found))
 
 
-def _group_max() -> int:
-    """How many rows share a larger window: few where a row costs more than a launch."""
-    return 2 if jax.default_backend() == "cpu" else 16
-
-
-def _take(index: jax.Array, of):
-    """Take some rows of the batch; an index beyond it takes the last."""
-    (chain, rows, contexts, states), todo, found = of
-    index = jnp.minimum(index, todo.shape[0] - 1)
-    rest, todo, found = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf)[index], ((rows, contexts, states), todo, found)
-    )
-    return (chain.take(index), *rest), todo, found
-
-
-def _draw_candidates(kept: Candidates, vocab_size: int):
-    """Draw from a batch of closed candidates; ties of the score go to the lower id."""
+def _draw_candidates(kept: Candidates, vocab_size: int) -> tuple[jax.Array, jax.Array]:
+    """Draw from closed candidates [B, K]; ties of the score go to the lower id."""
 
     def one_row(row: Candidates):
         score = row.values + gumbel_at(row.context.key, row.ids, vocab_size)
@@ -113,11 +160,5 @@ def _draw_candidates(kept: Candidates, vocab_size: int):
         return token, jnp.max(jnp.where(row.ids == token, row.values, -jnp.inf))
 
     token, value = jax.vmap(one_row)(kept)
-    return token, log_share(value, kept.values)
-
-
-def _merge(mask: jax.Array, new, old):
-    def pick(new, old):
-        return jnp.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-    return jax.tree.map(pick, new, old)
+    best = finite_or_zero(jnp.max(kept.values, axis=1))
+    return token, logprob_of(value, best, log_sum_exp(kept.values, best))

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core.pytree import same
+from jaxdecode.core.rows import own_tables, put_rows, take_rows
 from jaxdecode.sampling import Draw, draw
-from jaxdecode.sampling.process import over_rows
+from jaxdecode.sampling.lift import init_rows, update_rows
 from jaxdecode.testing.case import LENGTH, Case, Oracle
 from jaxdecode.testing.compiles import count_compiles
 from jaxdecode.transforms import Chain, Context, Drawn, Link, as_chain
@@ -123,11 +124,9 @@ def _values_differ_by_row(case: Case) -> None:
     count = len(case.rows)
     one, other = (as_chain(x).per_row(count) for x in (case.link, case.varied))
     even = np.arange(count) % 2 == 0
-    mixed = _mix(one, other, even)
-    if mixed is not None:
-        done = case.process(mixed)
-        _assert_alike(done[even], case.process(case.link)[even])
-        _assert_alike(done[~even], case.process(case.varied)[~even])
+    done = case.process(_mix(one, other, even))
+    _assert_alike(done[even], case.process(case.link)[even])
+    _assert_alike(done[~even], case.process(case.varied)[~even])
 
 
 def _eager_is_compiled(case: Case) -> None:
@@ -189,7 +188,7 @@ def _round_trips(case: Case) -> None:
 def _state_keeps_its_shape(case: Case) -> None:
     chain = as_chain(case.link)
     contexts = case.contexts(LENGTH - 1)
-    before = jax.eval_shape(_init, chain, contexts)
+    before = jax.eval_shape(init_rows, chain, contexts)
     after = jax.eval_shape(_advance, chain, case.rows, contexts)
     assert jax.tree.structure(before) == jax.tree.structure(after)
     for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
@@ -199,11 +198,11 @@ def _state_keeps_its_shape(case: Case) -> None:
 def _update_is_a_longer_history(case: Case) -> None:
     chain = as_chain(case.link)
     if case.feedback or not jax.tree.leaves(
-        jax.eval_shape(_init, chain, case.contexts())
+        jax.eval_shape(init_rows, chain, case.contexts())
     ):
         return
     states = jax.jit(_advance)(chain, case.rows, case.contexts(LENGTH - 1))
-    expected = jax.jit(_init)(chain, case.contexts())
+    expected = jax.jit(init_rows)(chain, case.contexts())
     for a, b in zip(jax.tree.leaves(states), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
@@ -233,35 +232,23 @@ def _assert_alike(got: np.ndarray, wanted: np.ndarray) -> None:
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 
-def _mix(one: Chain, other: Chain, first: np.ndarray) -> Chain | None:
-    """Take each row's parameters from one of two chains; None if shared ones differ."""
-    leaves, tree = jax.tree.flatten(one)
-    others = jax.tree.leaves(other)
-    axes = jax.tree.leaves(one.axes(), is_leaf=lambda x: x is None)
-    mixed = []
-    for a, b, axis in zip(leaves, others, axes, strict=True):
-        if axis is None and not np.array_equal(a, b):
-            return None
-        mixed.append(a if axis is None else np.where(first, a, b))
-    return tree.unflatten(mixed)
-
-
-def _init(chain: Chain, contexts: Context) -> Any:
-    return over_rows(lambda c, context: c.init(context), chain, contexts)
+def _mix(one: Chain, other: Chain, first: np.ndarray) -> Chain:
+    """Return a chain whose rows are those of `one` where `first`, else of `other`."""
+    rows = np.flatnonzero(~first).astype(np.int32)
+    return put_rows(own_tables(one), rows, take_rows(other, rows))
 
 
 def _advance(chain: Chain, rows: Any, contexts: Context) -> Any:
     """Return the states after the next token of every row's history."""
-    states = _init(chain, contexts)
-    tokens = jnp.take_along_axis(contexts.tokens, contexts.length[:, None], axis=1)[
-        :, 0
-    ]
+    states = init_rows(chain, contexts)
+    at = contexts.length[:, None]
+    tokens = jnp.take_along_axis(contexts.tokens, at, axis=1)[:, 0]
     seen = draw(chain, rows, contexts, states).seen
     logprobs = jnp.zeros(rows.shape[0])
     drawn = Drawn(token=tokens, logprob=logprobs, context=contexts, seen=seen)
-    return over_rows(lambda c, state, d: c.update(state, d), chain, states, drawn)
+    return update_rows(chain, states, drawn)
 
 
 @jax.jit
 def _draw_from_windows(chain: Chain, rows: Any, contexts: Context) -> Draw:
-    return draw(chain, rows, contexts, _init(chain, contexts), windows=(11,))
+    return draw(chain, rows, contexts, init_rows(chain, contexts), windows=(11,))

@@ -1,8 +1,16 @@
 """Floor 2: the links of a chain, from logits to processed logits, one row at a time."""
 
-from jaxdecode.transforms.base import Context, Drawn, Edit, Link, Scale, Truncation
+from jaxdecode.transforms.base import Edit, Link, Scale, Truncation
 from jaxdecode.transforms.candidates import Candidates
-from jaxdecode.transforms.chain import Chain, as_chain, chain, joint
+from jaxdecode.transforms.chain import (
+    Chain,
+    as_chain,
+    chain,
+    from_dict,
+    joint,
+    to_dict,
+)
+from jaxdecode.transforms.context import Context, Drawn
 from jaxdecode.transforms.cutoffs import EpsilonCutoff, EtaCutoff, PLess, TopA
 from jaxdecode.transforms.feedback import AdaptiveP, Mirostat
 from jaxdecode.transforms.forcing import (
@@ -77,5 +85,7 @@ __all__ = [
     "as_chain",
     "chain",
     "detect_watermark",
+    "from_dict",
     "joint",
+    "to_dict",
 ]

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdecode.core.numerics import prefix_sum
-from jaxdecode.core.pytree import pytree, replace, static
-from jaxdecode.transforms.base import Context, Scale, Truncation
+from jaxdecode.core.numerics import logprob_of, prefix_sum
+from jaxdecode.core.pytree import pytree, static
+from jaxdecode.transforms.context import Context
 
 
 @pytree
@@ -26,15 +26,15 @@ class Candidates:
       ids: int32 [K], their token ids; ties stand in the order of their ids.
       log_z: float32, log of the sum of exp(value - best) over all tokens still allowed,
         the tail's included; only set for links that declare `uses_mass`.
-      whole: float32 [V], the row in vocabulary order, scaled like `values`; it tells of
-        the tail while the row is open.
+      whole: float32 [V], the row in vocabulary order, scaled like `values`; the tail
+        is read from it while the row is open.
       closed: bool, no token outside the window is allowed any more.
       broken: bool, the window could not hold what a truncation kept.
       context: what the row knows of its past.
-      state: the state of the link that is looking.
-      measured: what that link's `measure` says of all tokens still allowed.
+      state: the state of the link that reads it.
+      measured: what that link's `measure` returns for all tokens still allowed.
       whole_log_z: float32, what `log_z` is while the row is open and unscaled, NaN where
-        it is not known; () once the row was scaled, or if it is known of no row.
+        it is not known; None once the row was scaled, or if it is known of no row.
       holes: whether dropped candidates may stand before allowed ones. Static.
     """
 
@@ -45,9 +45,9 @@ class Candidates:
     closed: jax.Array
     broken: jax.Array
     context: Context
-    state: Any = ()
-    measured: Any = ()
-    whole_log_z: Any = ()
+    state: Any = None
+    measured: Any = None
+    whole_log_z: Any = None
     holes: bool = static(default=False)
 
     @property
@@ -64,6 +64,11 @@ class Candidates:
         return prefix_sum(alive) - alive
 
     @property
+    def size(self) -> int:
+        """K. In an open row all K are still allowed: nothing was dropped from it."""
+        return self.values.shape[0]
+
+    @property
     def count(self) -> jax.Array:
         """How many candidates of the window are allowed, int32."""
         return jnp.sum(self.alive.astype(jnp.int32))
@@ -71,14 +76,12 @@ class Candidates:
     @property
     def best(self) -> jax.Array:
         """The largest value still allowed."""
-        return jnp.max(self.values)
+        return jnp.max(self.values) if self.holes else self.values[0]
 
     @property
     def logprobs(self) -> jax.Array:
         """Log-probabilities [K] as the distribution stands; needs `uses_mass`."""
-        # Taking the best away first is exact where it matters; far from 0, adding it to
-        # the normaliser would cost the digits of both.
-        return (self.values - finite_or_zero(self.best)) - self.log_z
+        return logprob_of(self.values, self.best, self.log_z)
 
     @property
     def probs(self) -> jax.Array:
@@ -86,58 +89,15 @@ class Candidates:
         return jnp.exp(self.logprobs)
 
 
-def narrow(link: Truncation, row: Candidates) -> Candidates:
-    """Drop from one row what `link` does not keep, and say what became of the tail."""
-    off = link.is_idle(row)
-    keep, whole_in_window = link.keep(row), link.complete(row)
-    if link.keeps_argmax:
-        keep |= row.rank < link.min_keep
-        whole_in_window &= row.count >= link.min_keep
-    complete = row.closed | whole_in_window
-    values = link.reweigh(row) if link.reweighs else row.values
-    kept = jnp.where(row.alive & keep, values, -jnp.inf)
-    return replace(
-        row,
-        values=jnp.where(off, row.values, kept),
-        closed=jnp.where(off, row.closed, complete),
-        broken=row.broken | ~(off | complete),
-        holes=row.holes or not link.keeps_prefix,
+def in_place(row: jax.Array, context: Context) -> Candidates:
+    """Return a whole row as closed candidates in vocabulary order, for a `Scale`."""
+    return Candidates(
+        values=row,
+        ids=jnp.arange(row.shape[0], dtype=jnp.int32),
+        log_z=jnp.float32(0.0),
+        whole=row,
+        closed=jnp.asarray(True),
+        broken=jnp.asarray(False),
+        context=context,
+        holes=True,
     )
-
-
-def rescale(link: Scale, row: Candidates) -> Candidates:
-    """Change one row's values, in the window and in its tail, by the same rule."""
-    return replace(
-        row,
-        values=link.scale(row.values, row),
-        whole=link.scale(row.whole, row),
-        whole_log_z=(),
-    )
-
-
-def weigh(rows: Candidates) -> Candidates:
-    """Set `log_z` of a batch of rows, reading whole rows only where a tail is left."""
-    best = finite_or_zero(jnp.max(rows.values, axis=1))[:, None]
-    inside = _log_sum(rows.values - best)
-    if rows.values.shape == rows.whole.shape:
-        return replace(rows, log_z=inside)
-    settled = rows.closed | rows.broken
-    if not isinstance(rows.whole_log_z, tuple):
-        known = jnp.isfinite(rows.whole_log_z)
-        inside = jnp.where(settled | ~known, inside, rows.whole_log_z)
-        settled |= known
-
-    def with_tails():
-        return jnp.where(settled, inside, _log_sum(rows.whole - best))
-
-    log_z = jax.lax.cond(jnp.all(settled), lambda: inside, with_tails)
-    return replace(rows, log_z=log_z)
-
-
-def finite_or_zero(value: jax.Array) -> jax.Array:
-    """Return what may be taken away from a row: -inf - -inf would be NaN."""
-    return jnp.where(jnp.isfinite(value), value, jnp.float32(0.0))
-
-
-def _log_sum(values: jax.Array) -> jax.Array:
-    return jnp.log(jnp.sum(jnp.exp(values), axis=-1))

@@ -7,6 +7,7 @@ structure: the classes, their order, and static fields. Everything else is data.
 import dataclasses
 import functools
 import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -14,13 +15,16 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.pytree import pytree, replace
-from jaxdecode.core.shapes import Scalar
-from jaxdecode.transforms.base import Context, Drawn, Edit, Link, Scale, Truncation
+from jaxdecode.core.rows import Bank, repeat_rows, resolve_banks
+from jaxdecode.core.shapes import PerRow
+from jaxdecode.transforms.base import Edit, Link, Scale, Truncation, observes, reweighs
+from jaxdecode.transforms.context import Context, Drawn
 from jaxdecode.transforms.penalties import (
     FrequencyPenalty,
     PresencePenalty,
     RepetitionPenalty,
 )
+from jaxdecode.transforms.saving import arguments, build_links, describe_links
 from jaxdecode.transforms.scale import Temperature
 from jaxdecode.transforms.truncation import MinP, TopK, TopP
 
@@ -41,16 +45,21 @@ class Chain:
     @property
     def head(self) -> tuple[Link, ...]:
         """The links before the first truncation: they act on the row as it lies."""
-        return self.links[: self._first_truncation()]
+        return self.links[: self._first_cut()]
 
     @property
     def tail(self) -> tuple[Link, ...]:
         """The links from the first truncation on: they act on sorted candidates."""
-        return self.links[self._first_truncation() :]
+        return self.links[self._first_cut() :]
+
+    @property
+    def cuts(self) -> tuple[Truncation, ...]:
+        """The truncations."""
+        return tuple(link for link in self.links if isinstance(link, Truncation))
 
     @property
     def is_mixed(self) -> bool:
-        """Whether an edit follows a truncation, which needs the row put back in order."""
+        """Whether an edit follows a truncation: the row is then put back in order."""
         return any(isinstance(link, Edit) for link in self.tail)
 
     @property
@@ -60,10 +69,10 @@ class Chain:
 
     @property
     def observes(self) -> bool:
-        """Whether a link's state advances on what it saw of the row."""
-        return any(link.observes for link in self.links)
+        """Whether a link's state depends on what it saw of the row."""
+        return any(observes(link) for link in self.links)
 
-    def _first_truncation(self) -> int:
+    def _first_cut(self) -> int:
         kinds = [isinstance(link, Truncation) for link in self.links]
         return kinds.index(True) if True in kinds else len(kinds)
 
@@ -73,16 +82,22 @@ class Chain:
 
     def update(self, states: tuple[Any, ...], drawn: Drawn) -> tuple[Any, ...]:
         """Return the state of each link after a token of one row."""
-        seen = drawn.seen or ((),) * len(self.links)
+        seen = drawn.seen or (None,) * len(self.links)
         return tuple(
             link.update(state, replace(drawn, seen=what))
             for link, state, what in zip(self.links, states, seen, strict=True)
         )
 
+    def earliest_end(self, context: Context) -> Any:
+        """Return how many tokens of one row must be generated before it may end."""
+        ends = [link.earliest_end(context) for link in self.links]
+        return functools.reduce(jax.numpy.maximum, ends, 0)
+
     def check(self, rows: int, vocab_size: int) -> None:
         """Raise ValueError if a link does not fit the batch or the vocabulary."""
         for link in self.links:
-            link.check_vocabulary(vocab_size)
+            if _tables_max(link) == 1:  # several were checked one by one
+                resolve_banks(link).check_vocabulary(vocab_size)
             for name, leaf in _row_leaves(link):
                 if np.ndim(leaf) == 1 and np.shape(leaf)[0] != rows:
                     raise ValueError(
@@ -91,37 +106,42 @@ class Chain:
                     )
 
     def per_row(self, rows: int, repeats: int = 1) -> "Chain":
-        """Return the chain with every parameter as a vector [rows * repeats].
+        """Return the chain of `rows * repeats` rows, copies of a row side by side.
 
-        A number and a vector are then the same program.
+        Every parameter becomes a vector: a number and a vector are then the same
+        program. A shared table becomes a `core.rows.Bank` with one table and an entry
+        per row: `take_rows`, `put_rows` and `own_tables` then work on the chain.
         """
+        return Chain(tuple(_per_row(link, rows, repeats) for link in self.links))
 
-        def spread(leaf):
-            # numpy where it can: an eager jax operation is a program of its own
-            of = jax.numpy if check.is_traced(leaf) else np
-            return of.repeat(of.broadcast_to(leaf, (rows,)), repeats)
+    def to_dict(self) -> dict[str, Any]:
+        """Return the chain as plain data, for `json.dumps` and the like.
 
-        return Chain(
-            tuple(
-                replace(
-                    link, **{name: spread(leaf) for name, leaf in _row_leaves(link)}
-                )
-                for link in self.links
-            )
-        )
+        `Chain.from_dict(sampler.to_dict())` is an equal chain.
 
-    def take(self, rows: jax.Array) -> "Chain":
-        """Return the chain of some rows of its batch, given their indices."""
+        Returns:
+          `{"version": 1, "links": [{"link": "TopK", "k": 50, ...}, ...]}`.
 
-        def of(link):
-            leaves = {n: leaf for n, leaf in _row_leaves(link) if np.ndim(leaf)}
-            return {n: jax.numpy.asarray(leaf)[rows] for n, leaf in leaves.items()}
+        Raises:
+          TypeError: for values known only inside a `jit`.
+        """
+        return describe_links(self.links)
 
-        return Chain(tuple(replace(link, **of(link)) for link in self.links))
+    @staticmethod
+    def from_dict(data: Mapping[str, Any], links: Iterable[type[Link]] = ()) -> "Chain":
+        """Return the chain that `to_dict` described.
 
-    def axes(self) -> "Chain":
-        """Return the `in_axes` of this chain for a `vmap` over rows."""
-        return Chain(tuple(_axes(link) for link in self.links))
+        Args:
+          data: what `to_dict` returned, also after a journey through JSON. Arguments
+            may be left out where the link has a default.
+          links: classes of your own that may occur.
+
+        Raises:
+          TypeError: for data of another form.
+          ValueError: for another version, an unknown link or argument, or a bad value,
+            by name.
+        """
+        return chain(*build_links(data, links=links))
 
 
 def chain(*links: Link | Chain) -> Chain:
@@ -138,7 +158,7 @@ def chain(*links: Link | Chain) -> Chain:
 
     Raises:
       TypeError: for something that is not a link.
-      ValueError: for a link behind one that must be the last.
+      ValueError: for a link after one that must be the last.
     """
     flat: list[Link] = []
     for link in links:
@@ -150,7 +170,7 @@ def chain(*links: Link | Chain) -> Chain:
             hint = f"; write {link.__name__}(...)" if isinstance(link, type) else ""
             raise TypeError(f"chain: every link must be a link, got {link!r}{hint}.")
     for link, after in itertools.pairwise(flat):
-        if link.reweighs:
+        if reweighs(link):
             raise ValueError(
                 f"chain: {type(link).__name__} must be the last link, for it gives the "
                 f"tokens a new order, got {type(after).__name__} after it."
@@ -167,13 +187,13 @@ def as_chain(sampler: Link | Chain | None) -> Chain:
 
 def joint(
     *,
-    top_k: Scalar = 0,
-    top_p: Scalar = 1.0,
-    min_p: Scalar = 0.0,
-    temperature: Scalar = 1.0,
-    repetition_penalty: Scalar = 1.0,
-    frequency_penalty: Scalar = 0.0,
-    presence_penalty: Scalar = 0.0,
+    top_k: PerRow = 0,
+    top_p: PerRow = 1.0,
+    min_p: PerRow = 0.0,
+    temperature: PerRow = 1.0,
+    repetition_penalty: PerRow = 1.0,
+    frequency_penalty: PerRow = 0.0,
+    presence_penalty: PerRow = 0.0,
 ) -> Chain:
     """Build the joint sampler: penalties, top-k, top-p, min-p, temperature, draw.
 
@@ -208,37 +228,72 @@ def joint(
     )
 
 
+def to_dict(sampler: Link | Chain) -> dict[str, Any]:
+    """Return a chain or a link as plain data: `Chain.to_dict` of it.
+
+    Raises:
+      TypeError: for something that is not a link, or for values known only inside a
+        `jit`.
+    """
+    return as_chain(sampler).to_dict()
+
+
+def from_dict(data: Mapping[str, Any], *, links: Iterable[type[Link]] = ()) -> Chain:
+    """Return the chain that `to_dict` described: `Chain.from_dict`."""
+    return Chain.from_dict(data, links)
+
+
 def _row_leaves(link: Link) -> list[tuple[str, Any]]:
-    """Return the fields of a link that hold one value per row."""
-    return [(f.name, getattr(link, f.name)) for f in _fields(link) if _is_per_row(f)]
+    """Return the fields of a link that hold one value per row, by name."""
+    found = []
+    for field in _fields(link):
+        value = getattr(link, field.name)
+        if isinstance(value, Bank):
+            found.append((field.name, value.entry))
+        elif not field.metadata.get("shared"):
+            found.append((field.name, value))
+    return found
 
 
-def _axes(link: Link) -> Link:
-    shared = {
-        f.name: jax.tree.map(lambda _: None, getattr(link, f.name))
-        for f in _fields(link)
-        if f.metadata.get("shared")
-    }
-    rows = {
-        name: 0 if np.ndim(leaf) else None  # a lone number serves every row
-        for name, leaf in _row_leaves(link)
-    }
-    return replace(link, **shared, **rows)
+def _per_row(link: Link, rows: int, repeats: int) -> Link:
+    def spread(field, value):
+        if value is None:
+            return None
+        if isinstance(value, Bank):
+            return repeat_rows(value, repeats)
+        if field.metadata.get("shared"):
+            return Bank.of(_arrays(value), rows * repeats)
+        # numpy where it can: an eager jax operation is a program of its own
+        of = jax.numpy if check.is_traced(value) else np
+        return of.repeat(of.broadcast_to(value, (rows,)), repeats)
+
+    return replace(
+        link, **{f.name: spread(f, getattr(link, f.name)) for f in _fields(link)}
+    )
 
 
-def _fields(link: Link) -> tuple[dataclasses.Field, ...]:
-    return dataclasses.fields(link)  # type: ignore[arg-type]
+def _arrays(table: Any) -> Any:
+    kinds = (np.ndarray, jax.Array)
+    return jax.tree.map(lambda x: x if isinstance(x, kinds) else np.asarray(x), table)
 
 
-def _is_per_row(field: dataclasses.Field) -> bool:
-    return not (field.metadata.get("shared") or field.metadata.get("static"))
+def _tables_max(link: Link) -> int:
+    banks = [v for v in vars(link).values() if isinstance(v, Bank)]
+    sizes = [np.shape(x)[0] for bank in banks for x in jax.tree.leaves(bank.tables)]
+    return max(sizes, default=1)
+
+
+def _fields(link: Link) -> list[dataclasses.Field]:
+    """Return the fields of a link that are not static."""
+    fields = dataclasses.fields(link)  # type: ignore[arg-type]
+    return [field for field in fields if not field.metadata.get("static")]
 
 
 def _describe(link: Link) -> str:
     usual = _defaults(type(link))
     shown = [
         f"{f.name}={_plain(value)}"
-        for f in _fields(link)
+        for f in arguments(link)
         if not np.array_equal(value := getattr(link, f.name), usual.get(f.name, ...))
     ]
     return f"{type(link).__name__}({', '.join(shown)})"
@@ -251,7 +306,7 @@ def _defaults(kind: type[Link]) -> dict[str, Any]:
         link = kind()
     except (TypeError, ValueError):
         return {}
-    return {f.name: getattr(link, f.name) for f in _fields(link)}
+    return {f.name: getattr(link, f.name) for f in arguments(link)}
 
 
 def _plain(value: Any) -> str:

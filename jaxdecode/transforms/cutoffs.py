@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core import check
+from jaxdecode.core.numerics import finite_or_zero
 from jaxdecode.core.pytree import pytree
 from jaxdecode.core.shapes import Scalar
 from jaxdecode.transforms.base import Truncation
-from jaxdecode.transforms.candidates import Candidates, finite_or_zero
+from jaxdecode.transforms.candidates import Candidates
 
 SLACK = 1e-5  # tokens that are equal in exact arithmetic are this near in float32
 
@@ -22,8 +23,6 @@ class _Cutoff(Truncation):
 
     uses_mass = True
     keeps_prefix = True
-
-    min_keep: Scalar
 
     def threshold(self, row: Candidates) -> jax.Array:
         """Return the smallest log-probability that stays."""
@@ -57,11 +56,10 @@ class EpsilonCutoff(_Cutoff):
     """
 
     eps: Scalar = 0.0
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.within(self, eps=self.eps, low=0.0, high=1.0)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def threshold(self, row):
         return jnp.log(self.eps)
@@ -89,14 +87,11 @@ class EtaCutoff(_Cutoff):
     as in Hugging Face.
     """
 
-    measures = True
-
     eps: Scalar = 0.0
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.within(self, eps=self.eps, low=0.0, high=1.0)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def measure(self, values):
         return entropy(values)
@@ -127,11 +122,10 @@ class TopA(_Cutoff):
     """
 
     a: Scalar = 0.0
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.within(self, a=self.a, low=0.0, high=1.0)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def threshold(self, row):
         return jnp.log(self.a) + 2 * jnp.max(row.logprobs)
@@ -156,13 +150,6 @@ class PLess(_Cutoff):
     Reference: Tan et al., p-less Sampling: A Robust Hyperparameter-Free Approach for LLM
     Decoding, 2025, arXiv 2509.23234. A slack of 1e-5 on the logarithm absorbs rounding.
     """
-
-    measures = True
-
-    min_keep: Scalar = 1
-
-    def __post_init__(self):
-        check.integers(self, min_keep=self.min_keep, low=1)
 
     def measure(self, values):
         shifted = values - finite_or_zero(jnp.max(values))

@@ -47,18 +47,16 @@ class Mirostat(Truncation):
     """
 
     uses_mass = True
-    observes = True
     keeps_prefix = True
 
     tau: Scalar = 5.0
     eta: Scalar = 0.1
     version: int = static(default=2)
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.choice("Mirostat", "version", self.version, (1, 2))
         check.within(self, tau=self.tau, eta=self.eta, low=0.0)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def init(self, context):
         return 2 * jnp.asarray(self.tau)
@@ -70,8 +68,8 @@ class Mirostat(Truncation):
 
     def complete(self, row):
         if self.version == 1:
-            seen = row.count >= ZIPF_CANDIDATES
-            return seen & (row.count.astype(jnp.float32) >= self._zipf_count(row))
+            fits = self._zipf_count(row) <= row.size
+            return fits & (row.size >= ZIPF_CANDIDATES)
         return -row.logprobs[-1] / _LN2 > row.state
 
     def observe(self, row, token):
@@ -127,12 +125,11 @@ class AdaptiveP(Truncation):
     """
 
     uses_mass = True
-    observes = True
-    reweighs = True
     keeps_argmax = False
 
     target: Scalar
     decay: Scalar = 0.9
+    min_keep: Scalar = static(default=1, init=False)
 
     def __post_init__(self):
         check.within(self, target=self.target, low=-1.0, high=1.0)

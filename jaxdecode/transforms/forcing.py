@@ -8,9 +8,9 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.pytree import assign, pytree, shared
-from jaxdecode.core.shapes import Scalar, bucket
+from jaxdecode.core.shapes import NO_ID, Scalar, bucket
 from jaxdecode.transforms.base import Edit
-from jaxdecode.transforms.vocabulary import NO_ID, check_ids, padded_ids
+from jaxdecode.transforms.vocabulary import check_ids, padded_ids
 
 
 @pytree

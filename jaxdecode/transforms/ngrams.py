@@ -13,11 +13,11 @@ import jax.numpy as jnp
 
 from jaxdecode.core import check
 from jaxdecode.core.pytree import assign, pytree, shared
-from jaxdecode.core.shapes import Array, Scalar
-from jaxdecode.transforms.base import Context, Drawn, Edit
+from jaxdecode.core.shapes import NO_LIMIT, Array, Scalar
+from jaxdecode.transforms.base import Edit
+from jaxdecode.transforms.context import Context, Drawn
 from jaxdecode.transforms.vocabulary import check_ids, padded_ids
 
-_WHOLE = 2**31 - 1
 LOG_LARGEST = 88.7228  # exp of more than this leaves float32's range
 
 
@@ -63,7 +63,7 @@ class DRY(_Repeating):
     breakers: Any = shared(default=())
 
     def __post_init__(self):
-        window = _WHOLE if self.window is None else self.window
+        window = NO_LIMIT if self.window is None else self.window
         check.within(self, multiplier=self.multiplier, low=0.0)
         check.within(self, base=self.base, low=1.0)
         check.integers(self, allowed_length=self.allowed_length, low=0)

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 
 from jaxdecode.core import check
 from jaxdecode.core.pytree import assign, pytree
-from jaxdecode.core.shapes import Scalar
-from jaxdecode.transforms.base import Context, Drawn, Edit
-
-_WHOLE = 2**31 - 1  # a window that nothing ever leaves
+from jaxdecode.core.shapes import NO_LIMIT, Scalar
+from jaxdecode.transforms.base import Edit
+from jaxdecode.transforms.context import Context, Drawn
 
 
 class _Counting(Edit):
@@ -24,7 +23,7 @@ class _Counting(Edit):
 
     def _check_counted(self) -> None:
         who = type(self).__name__
-        window = _WHOLE if self.window is None else self.window
+        window = NO_LIMIT if self.window is None else self.window
         assign(self, "window", check.whole(who, "window", window, low=0))
         assign(self, "count_prompt", check.flag(who, "count_prompt", self.count_prompt))
 

@@ -1,4 +1,4 @@
-"""A chain as plain data, and back: settings to keep beside an experiment's results.
+"""Links as plain data, and back: settings to keep beside an experiment's results.
 
 The data is made of what JSON has: lists, dicts, strings, numbers. It holds the arguments
 a person would write, so that it can be read, and is checked like them when it is read
@@ -16,50 +16,26 @@ import jax
 import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.core.rows import Bank, resolve_banks
+from jaxdecode.core.shapes import NO_ID, NO_LIMIT
 from jaxdecode.transforms.base import Link
-from jaxdecode.transforms.chain import Chain, as_chain, chain
+from jaxdecode.transforms.catalog import LINKS
 from jaxdecode.transforms.forcing import ForcedTokens
 from jaxdecode.transforms.sequences import SequenceBias
-from jaxdecode.transforms.vocabulary import NO_ID, LogitBias
+from jaxdecode.transforms.vocabulary import LogitBias
 
 VERSION = 1
-_WHOLE = 2**31 - 1  # how links write a window without end
 
 
-def to_dict(sampler: Link | Chain) -> dict[str, Any]:
-    """Return a chain as plain data, for `json.dumps` and the like.
-
-    `from_dict(to_dict(sampler))` is an equal chain.
-
-    Args:
-      sampler: a chain or a link; parameters with concrete values.
-
-    Returns:
-      `{"version": 1, "links": [{"link": "TopK", "k": 50, ...}, ...]}`.
-
-    Raises:
-      TypeError: for what is no link, or for values known only inside a `jit`.
-    """
-    links = [_describe(link) for link in as_chain(sampler).links]
-    return {"version": VERSION, "links": links}
+def describe_links(links: Iterable[Link]) -> dict[str, Any]:
+    """Return links as plain data (see `Chain.to_dict`)."""
+    return {"version": VERSION, "links": [_describe(link) for link in links]}
 
 
-def from_dict(data: Mapping[str, Any], *, links: Iterable[type[Link]] = ()) -> Chain:
-    """Return the chain that `to_dict` described.
-
-    Args:
-      data: what `to_dict` returned, also after a journey through JSON. Arguments may be
-        left out where the link has a default.
-      links: classes of your own that may occur.
-
-    Returns:
-      The chain.
-
-    Raises:
-      TypeError: for data of another form.
-      ValueError: for another version, an unknown link or argument, or a bad value, by
-        name.
-    """
+def build_links(
+    data: Mapping[str, Any], *, links: Iterable[type[Link]] = ()
+) -> list[Link]:
+    """Return the links that `describe_links` described (see `Chain.from_dict`)."""
     items = data.get("links") if isinstance(data, Mapping) else None
     if not isinstance(items, (list, tuple)):
         raise TypeError(
@@ -76,22 +52,14 @@ def from_dict(data: Mapping[str, Any], *, links: Iterable[type[Link]] = ()) -> C
         raise ValueError(
             f"from_dict: `data` has no field {sorted(map(str, unknown))[0]}."
         )
-    known = _own_links() | {kind.__name__: kind for kind in links}
-    return chain(*(_build(item, known) for item in items))
+    known = LINKS | {kind.__name__: kind for kind in links}
+    return [_build(item, known) for item in items]
 
 
-def _own_links() -> dict[str, type[Link]]:
-    """Return the links of this folder by name."""
-    from jaxdecode import transforms  # this file is one of that folder
-
-    found = {name: getattr(transforms, name) for name in transforms.__all__}
-    return {
-        name: kind
-        for name, kind in found.items()
-        if isinstance(kind, type)
-        and issubclass(kind, Link)
-        and dataclasses.is_dataclass(kind)
-    }
+def arguments(link: Link) -> list[dataclasses.Field]:
+    """Return the fields that a person gives, in the order of the constructor."""
+    fields = dataclasses.fields(link)  # type: ignore[arg-type]
+    return sorted((f for f in fields if f.init), key=lambda field: field.kw_only)
 
 
 def _describe(link: Link) -> dict[str, Any]:
@@ -101,6 +69,14 @@ def _describe(link: Link) -> dict[str, Any]:
             raise TypeError(
                 f"to_dict: {name} must have concrete values, got one traced by JAX."
             )
+    banks = [v for v in vars(link).values() if isinstance(v, Bank)]
+    if any(
+        np.shape(leaf)[0] > 1 for bank in banks for leaf in jax.tree.leaves(bank.tables)
+    ):
+        raise TypeError(
+            f"to_dict: {name} must have one table for all rows, got several."
+        )
+    link = resolve_banks(link)
     write = _WRITERS.get(type(link), _arguments)
     return {"link": name} | write(link)
 
@@ -130,7 +106,7 @@ def _arguments(link: Link) -> dict[str, Any]:
     """Return a link's fields as they were written: ids without their padding."""
     return {
         field.name: _plain(getattr(link, field.name), field)
-        for field in dataclasses.fields(link)  # type: ignore[arg-type]
+        for field in arguments(link)
     }
 
 
@@ -140,7 +116,7 @@ def _plain(value: Any, field: dataclasses.Field) -> Any:
     array = np.asarray(value)
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
         return _floats(array.astype(np.float32))
-    if field.name == "window" and array.ndim == 0 and array == _WHOLE:
+    if field.name == "window" and array.ndim == 0 and array == NO_LIMIT:
         return None
     if field.metadata.get("shared") and array.ndim:
         return _without_padding(array)

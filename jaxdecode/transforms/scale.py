@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core import check
+from jaxdecode.core.numerics import finite_or_zero
 from jaxdecode.core.pytree import assign, pytree
 from jaxdecode.core.shapes import Scalar
 from jaxdecode.transforms.base import Scale
-from jaxdecode.transforms.candidates import finite_or_zero
 from jaxdecode.transforms.cutoffs import entropy
 
 
@@ -64,8 +64,6 @@ class DynamicTemperature(Scale):
     Reference: kalomaze, Dynamic Temperature Sampling, 2023; low and high as in
     text-generation-webui, which llama.cpp writes as t - range and t + range.
     """
-
-    measures = True
 
     low: Scalar = 1.0
     high: Scalar = 1.0

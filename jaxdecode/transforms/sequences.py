@@ -15,7 +15,8 @@ import numpy as np
 from jaxdecode.core import check
 from jaxdecode.core.pytree import assign, pytree, shared
 from jaxdecode.core.shapes import bucket
-from jaxdecode.transforms.base import Context, Edit
+from jaxdecode.transforms.base import Edit
+from jaxdecode.transforms.context import Context
 from jaxdecode.transforms.vocabulary import NO_ID, check_ids
 
 

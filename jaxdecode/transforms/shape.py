@@ -27,15 +27,13 @@ class TopNSigma(Truncation):
     2411.07641. 0 keeps all as in llama.cpp, where it would otherwise keep only the best.
     """
 
-    measures = True
     keeps_prefix = True
 
     n: Scalar = 0.0
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.within(self, n=self.n, low=0.0)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def measure(self, values):
         # In units of the largest magnitude, or the squares would leave float32's range;
@@ -89,11 +87,10 @@ class TailFree(Truncation):
     keeps_prefix = True
 
     z: Scalar = 1.0
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.within(self, z=self.z, low=0.0, high=1.0)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def keep(self, row):
         # Holes are no tokens: close ranks first, and look ranks up afterwards.

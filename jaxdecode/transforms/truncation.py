@@ -34,12 +34,11 @@ class TopK(Truncation):
 
     k: Scalar = 0
     ties: str = static(default="exact")
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.choice("TopK", "ties", self.ties, ("exact", "keep"))
         check.integers(self, k=self.k, low=0)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def keep(self, row):
         if self.ties == "exact":
@@ -47,7 +46,7 @@ class TopK(Truncation):
         return row.values >= self._threshold(row)
 
     def complete(self, row):
-        enough = row.count >= self.k
+        enough = row.size >= self.k
         if self.ties == "exact":
             return enough
         return enough & (row.values[-1] < self._threshold(row))
@@ -86,11 +85,10 @@ class TopP(Truncation):
     keeps_prefix = True
 
     p: Scalar = 1.0
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.within(self, p=self.p, low=0.0, high=1.0)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def keep(self, row):
         mass = prefix_sum(row.probs)
@@ -126,11 +124,10 @@ class MinP(Truncation):
     keeps_prefix = True
 
     p: Scalar = 0.0
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.within(self, p=self.p, low=0.0, high=1.0)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def keep(self, row):
         return row.values >= self._threshold(row)

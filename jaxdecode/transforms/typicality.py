@@ -36,17 +36,15 @@ class Typical(Truncation):
     """
 
     uses_mass = True
-    measures = True
     keeps_argmax = False
 
     mass: Scalar = 1.0
     ties: str = static(default="keep")
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.choice("Typical", "ties", self.ties, ("keep", "exact"))
         check.within(self, mass=self.mass, low=0.0, high=1.0)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def measure(self, values):
         return entropy(values)
@@ -103,11 +101,10 @@ class TopH(Truncation):
     keeps_prefix = True
 
     h: Scalar
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.within(self, h=self.h, low=0.0, high=1.0, low_open=True)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def keep(self, row):
         among = row.alive & (row.rank < TOP_H_CANDIDATES)
@@ -119,4 +116,4 @@ class TopH(Truncation):
         return among & ((spent <= self.h * spent[-1]) | (self.h >= 1))
 
     def complete(self, row):
-        return row.count >= TOP_H_CANDIDATES
+        return jnp.asarray(row.size >= TOP_H_CANDIDATES)

@@ -13,10 +13,8 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.pytree import assign, pytree, shared
-from jaxdecode.core.shapes import Scalar, bucket
+from jaxdecode.core.shapes import NO_ID, Scalar, bucket
 from jaxdecode.transforms.base import Edit
-
-NO_ID = 2**31 - 1  # beyond any vocabulary: a scatter in drop mode ignores it
 
 
 @pytree
@@ -125,6 +123,9 @@ class MinNewTokens(Edit):
     def __call__(self, logits, context, state):
         ids = jnp.where(context.generated < self.n, self.eos_ids, NO_ID)
         return logits.at[ids].set(-jnp.inf, mode="drop")
+
+    def earliest_end(self, context):
+        return self.n
 
     def check_vocabulary(self, vocab_size):
         check_ids("MinNewTokens", "eos_ids", self.eos_ids, vocab_size)

@@ -41,12 +41,11 @@ class XTC(Truncation):
 
     threshold: Scalar = 0.1
     probability: Scalar = 0.0
-    min_keep: Scalar = 1
 
     def __post_init__(self):
         check.within(self, threshold=self.threshold, low=0.0, high=1.0)
         check.within(self, probability=self.probability, low=0.0, high=1.0)
-        check.integers(self, min_keep=self.min_keep, low=1)
+        super().__post_init__()
 
     def keep(self, row):
         is_top = self._tops(row)

@@ -10,8 +10,7 @@ import pytest
 
 import jaxdecode as jd
 from jaxdecode.native import is_available
-from jaxdecode.sampling import draw
-from jaxdecode.sampling.process import over_rows
+from jaxdecode.sampling import draw, init_rows
 from jaxdecode.transforms import Context
 
 B, V = 5, 49152
@@ -37,7 +36,7 @@ def _program(native):
     def run(chain, logits, keys):
         lengths = jnp.zeros((B,), jnp.int32)
         contexts = Context(jnp.zeros((B, 3), jnp.int32), lengths, lengths, keys, V)
-        states = over_rows(lambda c, context: c.init(context), chain, contexts)
+        states = init_rows(chain, contexts)
         return draw(chain, logits, contexts, states, own=True)
 
     logits = jax.ShapeDtypeStruct((B, V), jnp.float32)

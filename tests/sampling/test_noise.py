@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdecode.native import bound_maxima, is_available
+from jaxdecode.native import bound_maxima, current_platform, is_available
 from jaxdecode.sampling.noise import gumbel, gumbel_at, gumbel_bound, gumbel_bound_at
-from jaxdecode.sampling.sweep import CHUNK, chunk_maxima, chunked
+from jaxdecode.sampling.stats import CHUNK, chunk_maxima, chunked
 from jaxdecode.sampling.whole import gumbel_max
 from tests.rows import kinds
 
@@ -15,6 +15,10 @@ VOCAB = 5003
 KINDS = kinds(VOCAB)
 KINDS["one left"] = np.where(np.arange(VOCAB) == 4711, 1.0, -np.inf).astype("f4")
 KINDS["huge"] = 1e30 * KINDS["normal"]
+
+
+def drawn(*given):
+    return gumbel_max(*given, platform=current_platform())
 
 
 def test_noise_by_id_is_that_of_jax():
@@ -67,7 +71,7 @@ def test_where_the_draw_looks_first_changes_nothing(near):
     rows = jnp.asarray(np.broadcast_to(KINDS["normal"], (16, VOCAB)))
     keys = jax.random.split(jax.random.key(2), 16)
     first = jnp.zeros((16, 40), jnp.float32).at[:, near].set(1.0)
-    tokens, _ = jax.jit(lambda *given: gumbel_max(*given))(rows, keys, first)
+    tokens, _ = jax.jit(drawn)(rows, keys, first)
     assert tokens.tolist() == jax.vmap(jax.random.categorical)(keys, rows).tolist()
 
 
@@ -76,9 +80,7 @@ def test_where_the_draw_looks_first_changes_nothing(near):
 def test_a_draw_by_bounds_is_categorical(kind):
     rows = jnp.asarray(np.broadcast_to(KINDS[kind], (64, VOCAB)))
     keys = jax.random.split(jax.random.key(1), 64)
-    tokens, values = jax.jit(lambda *given: gumbel_max(*given))(
-        rows, keys, chunk_maxima(rows)
-    )
+    tokens, values = jax.jit(drawn)(rows, keys, chunk_maxima(rows))
     wanted = jax.vmap(jax.random.categorical)(keys, rows)
     assert tokens.tolist() == wanted.tolist()
     assert values.tolist() == KINDS[kind][tokens].tolist()
@@ -88,17 +90,15 @@ def test_a_draw_by_bounds_is_categorical(kind):
 def test_a_row_without_an_allowed_token_ends_too():
     rows = jnp.stack([jnp.full((VOCAB,), -jnp.inf), jnp.full((VOCAB,), jnp.nan)])
     keys = jax.random.split(jax.random.key(1), 2)
-    tokens, _ = jax.jit(lambda *given: gumbel_max(*given))(
-        rows, keys, chunk_maxima(rows)
-    )
+    tokens, _ = jax.jit(drawn)(rows, keys, chunk_maxima(rows))
     assert ((tokens >= 0) & (tokens < VOCAB)).all()
 
 
 def test_the_value_that_was_drawn_has_a_slope():
     row = jnp.asarray(KINDS["normal"])[None]
     keys = jax.random.split(jax.random.key(1), 1)
-    slope = jax.grad(lambda row: gumbel_max(row, keys, chunk_maxima(row))[1].sum())(row)
+    slope = jax.grad(lambda row: drawn(row, keys, chunk_maxima(row))[1].sum())(row)
     assert (
         np.flatnonzero(slope).tolist()
-        == gumbel_max(row, keys, chunk_maxima(row))[0].tolist()
+        == drawn(row, keys, chunk_maxima(row))[0].tolist()
     )

@@ -8,9 +8,8 @@ import numpy as np
 
 import jaxdecode as jd
 from jaxdecode.core.pytree import pytree
-from jaxdecode.sampling import draw
+from jaxdecode.sampling import draw, init_rows
 from jaxdecode.sampling.apply import _contexts
-from jaxdecode.sampling.process import over_rows
 from jaxdecode.transforms import Edit
 from tests.rows import V, batch
 
@@ -24,7 +23,7 @@ KINDS_OF_WORK = ({}, {"temperature": 0.7}, {"top_p": 0.8}, {"temperature": 0.0})
 
 @functools.partial(jax.jit, static_argnames="own")
 def run(chain, rows, contexts, own):
-    states = over_rows(lambda c, context: c.init(context), chain, contexts)
+    states = init_rows(chain, contexts)
     return draw(chain, rows, contexts, states, own=own)
 
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 import jaxdecode as jd
-from jaxdecode.sampling import draw
+from jaxdecode.sampling import draw, init_rows
 from jaxdecode.sampling.apply import _contexts
 from jaxdecode.sampling.order import arg_max, top_k
-from jaxdecode.sampling.process import over_rows
 from tests.rows import kinds
 
 VOCAB = 5003
@@ -43,7 +42,7 @@ SAMPLERS = {
 
 @functools.partial(jax.jit, static_argnums=3)
 def run(chain, rows, contexts, windows):
-    states = over_rows(lambda c, context: c.init(context), chain, contexts)
+    states = init_rows(chain, contexts)
     return draw(chain, rows, contexts, states, windows=windows)
 
 

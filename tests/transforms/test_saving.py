@@ -9,6 +9,7 @@ import pytest
 
 import jaxdecode as jd
 from jaxdecode.core.pytree import pytree
+from jaxdecode.transforms.catalog import LINKS
 from tests.link_cases import CASES
 
 INF = float("inf")
@@ -40,6 +41,7 @@ def test_a_chain_comes_back_through_json(name):
     assert back == sampler
     assert jax.tree.structure(back) == jax.tree.structure(sampler)
     assert jd.from_dict(jd.to_dict(sampler)) == sampler
+    assert jd.Chain.from_dict(sampler.to_dict()) == sampler
 
 
 def test_the_data_is_what_a_person_would_write():
@@ -55,10 +57,22 @@ def test_the_data_is_what_a_person_would_write():
 
 
 def test_every_link_there_is_can_be_saved():
-    from jaxdecode.transforms import saving
-
     tried = {type(link).__name__ for c in CHAINS.values() for link in jd.chain(c).links}
-    assert set(saving._own_links()) <= tried
+    assert set(LINKS) <= tried
+
+
+def test_every_public_link_is_in_the_catalog():
+    kinds = (jd.Edit, jd.Scale, jd.Truncation)
+    public = [getattr(jd, n) for n in jd.__all__ if isinstance(getattr(jd, n), type)]
+    links = {x.__name__ for x in public if issubclass(x, kinds) and x not in kinds}
+    assert links == set(LINKS)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_chain_with_an_entry_per_row_is_saved_with_its_table(name):
+    rows = jd.chain(CHAINS[name]).per_row(2)
+    back = jd.from_dict(jd.to_dict(rows))
+    assert jax.tree.all(jax.tree.map(np.array_equal, back.per_row(2), rows))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -40,7 +40,7 @@ from jaxdecode.decode.beam.state import (
 )
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.sampling import process
-from jaxdecode.sampling.process import over_rows
+from jaxdecode.sampling.lift import over_rows
 from jaxdecode.transforms import Context, Drawn
 
 

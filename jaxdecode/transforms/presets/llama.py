@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxdecode.core import check
-from jaxdecode.core.shapes import Scalar
+from jaxdecode.core.shapes import NO_LIMIT, Scalar
 from jaxdecode.transforms.base import Link
 from jaxdecode.transforms.chain import Chain
 from jaxdecode.transforms.feedback import AdaptiveP, Mirostat
@@ -36,7 +36,6 @@ ORDER = (
     "xtc",
     "temperature",
 )
-_WHOLE = 2**31 - 1
 
 
 def llama_cpp(
@@ -143,7 +142,7 @@ def llama_cpp(
         "xtc_probability": given(
             xtc_probability, lambda p: XTC(xtc_threshold, p, min_keep=least)
         ),
-        "temperature": _heat(temperature, dynatemp_range, dynatemp_exponent),
+        "temperature": _temperature(temperature, dynatemp_range, dynatemp_exponent),
         "adaptive_target": given(
             adaptive_target, lambda a: AdaptiveP(a, adaptive_decay)
         ),
@@ -190,7 +189,7 @@ def _ordered(samplers: Any, steps: dict[str, Link | None]) -> list[Link | None]:
     ]
 
 
-def _heat(t: Any, spread: Any, exponent: Any) -> Link | None:
+def _temperature(t: Any, spread: Any, exponent: Any) -> Link | None:
     if spread is None:
         return given(t, lambda t: Temperature(_from_0(t)))
     t = check.real(WHO, "temperature", 1.0 if t is None else t)
@@ -203,7 +202,7 @@ def _from_0(value: Any) -> Any:
 
 
 def _window(name: str, value: Any) -> Any:
-    return where(_whole(name, value, -1), lambda n: n < 0, np.int32(_WHOLE))
+    return where(_whole(name, value, -1), lambda n: n < 0, np.int32(NO_LIMIT))
 
 
 def _whole(name: str, value: Any, low: int) -> Any:

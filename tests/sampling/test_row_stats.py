@@ -1,10 +1,13 @@
-"""What a sweep over whole rows says is what a look at every entry says."""
+"""The statistics of whole rows are those of a plain loop over the entries."""
+
+import functools
 
 import jax
 import numpy as np
 import pytest
 
-from jaxdecode.sampling.sweep import chunk_maxima, sweep
+from jaxdecode.core.platform import CPU
+from jaxdecode.sampling.stats import chunk_maxima, row_stats
 from tests.rows import batch
 
 SIZES = [37, 384, 5003]
@@ -23,22 +26,27 @@ def spoiled(vocab_size):
     return rows
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def stats_of(rows, with_log_z=False):
+    return row_stats(rows, platform=CPU, with_log_z=with_log_z)
+
+
 def by_hand(rows):
     return [(row < np.inf).all() and (row > -np.inf).any() for row in rows]
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("with_log_z", [False, True])
 @pytest.mark.parametrize("vocab_size", SIZES)
-def test_a_row_is_valid_if_it_can_be_sampled(vocab_size, weighed):
+def test_a_row_is_valid_if_it_can_be_sampled(vocab_size, with_log_z):
     rows = spoiled(vocab_size)
-    found = jax.jit(sweep, static_argnames="weighed")(rows, weighed=weighed)
+    found = stats_of(rows, with_log_z)
     assert found.valid.tolist() == by_hand(rows)
 
 
 @pytest.mark.optimized
 def test_rows_of_finite_entries_are_valid():
-    assert jax.jit(sweep)(batch(384)[:3]).valid.all()
+    assert stats_of(batch(384)[:3]).valid.all()
 
 
 @pytest.mark.parametrize("vocab_size", SIZES)
@@ -46,22 +54,23 @@ def test_the_normaliser_is_the_log_of_the_sum(vocab_size):
     rows = batch(vocab_size)
     exact = rows.astype(np.float64)
     exact = np.log(np.exp(exact - exact.max(axis=1, keepdims=True)).sum(axis=1))
-    found = jax.jit(sweep, static_argnames="weighed")(rows, weighed=True)
+    found = stats_of(rows, True)
     np.testing.assert_allclose(found.log_z, exact, rtol=1e-6, atol=1e-6)
 
 
-def test_the_slope_of_a_share_is_that_of_log_softmax():
+def test_the_slope_of_a_logprob_is_that_of_log_softmax():
     rows = batch(384)[:3]
     tokens = np.asarray([3, 200, 7])
 
-    def share(rows):
-        return sweep(rows, weighed=True).share(tokens).sum()
+    def total(rows):
+        stats = row_stats(rows, platform=CPU, with_log_z=True)
+        return stats.logprob_of(rows[np.arange(3), tokens]).sum()
 
     def plainly(rows):
         return jax.nn.log_softmax(rows)[np.arange(3), tokens].sum()
 
     np.testing.assert_allclose(
-        jax.grad(share)(rows), jax.grad(plainly)(rows), rtol=1e-5, atol=1e-6
+        jax.grad(total)(rows), jax.grad(plainly)(rows), rtol=1e-5, atol=1e-6
     )
 
 

@@ -1,23 +1,22 @@
-"""What one sweep over whole rows tells: chunk maxima, validity, normalisers.
+"""Statistics of whole rows: chunk maxima, validity, normalisers.
 
 Everything the draw needs of a whole row comes from here, in forms that XLA turns into
 vectorised loops on CPU: float32 maxima and sums over short chunks. Integer and boolean
 reductions over a vocabulary, and reductions of one long row, are serial there.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from jaxdecode.core.pytree import pytree
-from jaxdecode.transforms.candidates import finite_or_zero
+from jaxdecode.core.numerics import finite_or_zero, logprob_of
+from jaxdecode.core.platform import Platform
+from jaxdecode.core.pytree import pytree, static
 
 CHUNK = 128
 
 
 @pytree
-class Sweep:
+class RowStats:
     """Rows and what is known of them, leaves [B, ...].
 
     Attributes:
@@ -25,30 +24,29 @@ class Sweep:
       maxima: float32 [B, C], the largest entry of each chunk.
       valid: bool [B], whether the row can be sampled.
       log_z: float32 [B], log of the sum of exp(value - best), NaN where it is not known;
-        () if it is known of no row.
+        None if it is known of no row.
+      platform: what the program is compiled for. Static.
     """
 
     rows: jax.Array
     maxima: jax.Array
     valid: jax.Array
-    log_z: Any = ()
+    log_z: jax.Array | None
+    platform: Platform = static()
 
-    def share(self, tokens: jax.Array) -> jax.Array:
-        """Return the log-probabilities of one token of each row, [B]."""
-        values = jnp.take_along_axis(self.rows, tokens[:, None], axis=1)[:, 0]
-        return self.share_of(values)
-
-    def share_of(self, values: jax.Array) -> jax.Array:
-        """Return the log-probabilities of entries with `values` [B]."""
-        best = jnp.max(self.maxima, axis=1)
-        return (values - finite_or_zero(best)) - self.log_z  # exact far from 0, too
+    def logprob_of(self, values: jax.Array) -> jax.Array:
+        """Return the log-probabilities of entries with `values` [B]; needs `log_z`."""
+        assert self.log_z is not None
+        return logprob_of(values, jnp.max(self.maxima, axis=1), self.log_z)
 
 
-def sweep(rows: jax.Array, *, weighed: bool = False) -> Sweep:
-    """Look at whole rows [B, V] once; `weighed` says whether `log_z` is wanted."""
+def row_stats(
+    rows: jax.Array, *, platform: Platform, with_log_z: bool = False
+) -> RowStats:
+    """Return the statistics of rows [B, V], read once; `with_log_z` adds normalisers."""
     maxima = chunk_maxima(rows)
-    log_z = log_total(rows, maxima) if weighed else ()
-    return Sweep(rows, maxima, is_valid(rows, maxima, log_z), log_z)
+    log_z = log_total(rows, maxima) if with_log_z else None
+    return RowStats(rows, maxima, is_valid(rows, maxima, log_z), log_z, platform)
 
 
 def chunked(rows: jax.Array, size: int = CHUNK) -> jax.Array:
@@ -68,15 +66,17 @@ def chunk_maxima(rows: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(maxima)
 
 
-def is_valid(rows: jax.Array, maxima: jax.Array, log_z: Any = ()) -> jax.Array:
-    """Say of rows [B, V] whether they can be sampled, from their chunk maxima.
+def is_valid(
+    rows: jax.Array, maxima: jax.Array, log_z: jax.Array | None = None
+) -> jax.Array:
+    """Whether each row [B, V] can be sampled, bool [B], from its chunk maxima.
 
     A row is valid if it has no NaN, no +inf, and at least one token allowed. That is:
     if its normaliser is finite, which costs nothing where it is known, and is not needed
     where the entries have a finite sum. (A maximum passes over NaN on CPU, jaxlib 0.10.2,
     and comparing every entry costs as much as the normaliser.)
     """
-    if not isinstance(log_z, tuple):
+    if log_z is not None:
         return jnp.isfinite(log_z)
     rows = jax.lax.stop_gradient(rows)
     finite = jnp.isfinite(jnp.sum(rows, axis=-1))
@@ -86,6 +86,12 @@ def is_valid(rows: jax.Array, maxima: jax.Array, log_z: Any = ()) -> jax.Array:
         lambda rows, maxima: jnp.isfinite(log_total(rows, maxima)),
         *(rows, maxima),
     )
+
+
+def logprobs_of(value: jax.Array, rows: jax.Array) -> jax.Array:
+    """Return the log-probabilities [B] of entries with `value` [B] in rows [B, V]."""
+    maxima = chunk_maxima(rows)
+    return logprob_of(value, jnp.max(maxima, axis=1), log_total(rows, maxima))
 
 
 def log_total(rows: jax.Array, maxima: jax.Array) -> jax.Array:

@@ -3,12 +3,20 @@
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core.platform import Platform
+from jaxdecode.core.pytree import replace
 from jaxdecode.sampling.order import sort, top_k
 from jaxdecode.transforms import Candidates, Context
+from jaxdecode.transforms.candidates import in_place
 
 
 def select(
-    row: jax.Array, context: Context, size: int, maxima: jax.Array | None = None
+    row: jax.Array,
+    context: Context,
+    size: int,
+    maxima: jax.Array | None = None,
+    *,
+    platform: Platform,
 ) -> Candidates:
     """Return the `size` best tokens of one row; with `size` = V, the sorted row.
 
@@ -17,37 +25,18 @@ def select(
       context: the row's past.
       size: K, at most V. Static.
       maxima: the row's chunk maxima, if they are known.
+      platform: what the program is compiled for. Static.
 
     Returns:
       Candidates; closed already if nothing allowed lies outside the window.
     """
     if size == row.shape[0]:
-        (values, ids), closed = sort(row), jnp.asarray(True)
+        (values, ids), closed = sort(row, platform=platform), jnp.asarray(True)
     else:
-        values, ids = top_k(row, size, maxima)
+        values, ids = top_k(row, size, maxima, platform=platform)
         closed = values[-1] == -jnp.inf
-    return Candidates(
-        values=values,
-        ids=ids,
-        log_z=jnp.float32(0.0),
-        whole=row,
-        closed=closed,
-        broken=jnp.asarray(False),
-        context=context,
-    )
-
-
-def in_place(row: jax.Array, context: Context) -> Candidates:
-    """Return a whole row as closed candidates in vocabulary order, for a `Scale`."""
-    return Candidates(
-        values=row,
-        ids=jnp.arange(row.shape[0], dtype=jnp.int32),
-        log_z=jnp.float32(0.0),
-        whole=row,
-        closed=jnp.asarray(True),
-        broken=jnp.asarray(False),
-        context=context,
-    )
+    whole = in_place(row, context)
+    return replace(whole, values=values, ids=ids, closed=closed, holes=False)
 
 
 def unsort(candidates: Candidates) -> jax.Array:

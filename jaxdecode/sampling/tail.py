@@ -1,0 +1,118 @@
+"""The tail of a chain: truncations and scales, on the candidates of a batch.
+
+The same code serves a window of candidates and the sorted row. Reading a whole row is
+the only part that costs more for a larger vocabulary: it is done only for links that
+need a normaliser or a measurement, and only while a row still has a tail.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdecode.core.numerics import finite_or_zero, log_sum_exp
+from jaxdecode.core.pytree import replace
+from jaxdecode.sampling.lift import over_rows
+from jaxdecode.transforms import Candidates, Chain, Link, Scale, Truncation
+from jaxdecode.transforms.base import observes
+
+Views = list[
+    Candidates | None
+]  # the batch as a link saw it; None if it observes nothing
+
+
+def run_tail(
+    links: Sequence[Link], rows: Candidates, states: Any
+) -> tuple[Candidates, Views]:
+    """Return the candidates of a batch after truncations and scales, and their views."""
+    views: Views = []
+    for link, state in zip(links, states, strict=True):
+        rows = replace(rows, state=state, measured=_measured(link, rows))
+        step = rescale
+        if isinstance(link, Truncation):
+            rows, step = (weigh(rows) if link.uses_mass else rows), narrow
+        views.append(rows if observes(link) else None)
+        rows = over_rows(step, link, rows)
+    return replace(rows, state=None, measured=None), views
+
+
+def observe(chain: Chain, views: Views, tokens: jax.Array) -> Any:
+    """Return what each link observes of the tokens [B] that were drawn.
+
+    Returns:
+      One value per link, None for a link that observes nothing; None if none does.
+    """
+    if not chain.observes:
+        return None
+    return tuple(
+        None
+        if view is None
+        else over_rows(lambda link, row, t: link.observe(row, t), link, view, tokens)
+        for link, view in zip(chain.links, views, strict=True)
+    )
+
+
+def narrow(link: Truncation, row: Candidates) -> Candidates:
+    """Drop from one row what `link` does not keep, and close it if its tail is gone."""
+    off = link.is_idle(row)
+    keep, whole_in_window = link.keep(row), link.complete(row)
+    if link.keeps_argmax:
+        keep |= row.rank < link.min_keep
+        whole_in_window &= row.size >= link.min_keep
+    complete = row.closed | whole_in_window
+    kept = jnp.where(row.alive & keep, link.reweigh(row), -jnp.inf)
+    return replace(
+        row,
+        values=jnp.where(off, row.values, kept),
+        closed=jnp.where(off, row.closed, complete),
+        broken=row.broken | ~(off | complete),
+        holes=row.holes or not link.keeps_prefix,
+    )
+
+
+def rescale(link: Scale, row: Candidates) -> Candidates:
+    """Change one row's values, in the window and in its tail, by the same rule."""
+    return replace(
+        row,
+        values=link.scale(row.values, row),
+        whole=link.scale(row.whole, row),
+        whole_log_z=None,
+    )
+
+
+def weigh(rows: Candidates) -> Candidates:
+    """Set `log_z` of a batch of rows; whole rows are read only where a tail is left."""
+    best = finite_or_zero(jnp.max(rows.values, axis=1))
+    inside = log_sum_exp(rows.values, best)
+    known = rows.closed | rows.broken
+    if rows.whole_log_z is not None:
+        use = jnp.isfinite(rows.whole_log_z) & ~known
+        inside = jnp.where(use, rows.whole_log_z, inside)
+        known |= use
+    log_z = _with_tails(rows, known, inside, lambda whole: log_sum_exp(whole, best))
+    return replace(rows, log_z=log_z)
+
+
+def _measured(link: Link, rows: Candidates) -> Any:
+    """Return what a link measures of the tokens still allowed, leaves [B, ...]."""
+
+    def of(values):
+        return over_rows(lambda link, row: link.measure(row), link, values)
+
+    return _with_tails(rows, rows.closed | rows.broken, of(rows.values), of)
+
+
+def _with_tails(rows: Candidates, known: jax.Array, inside: Any, of: Callable) -> Any:
+    """Return `inside` for rows that are `known`, and `of(rows.whole)` for the others."""
+    if rows.values.shape == rows.whole.shape or not jax.tree.leaves(inside):
+        return inside
+
+    def pick(whole, inside):
+        return jnp.where(known, inside, whole)
+
+    return jax.lax.cond(
+        jnp.all(known),
+        lambda: inside,
+        lambda: jax.tree.map(pick, of(rows.whole), inside),
+    )
