@@ -25,8 +25,7 @@ from jaxdecode.decode.prefill import prefill
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.state import Job, State, contexts_of, is_running
 from jaxdecode.decode.stops import patience
-from jaxdecode.sampling.draw import Draw, draw
-from jaxdecode.sampling.lift import over_rows
+from jaxdecode.sampling import Draw, draw, over_rows
 from jaxdecode.transforms import Context, Drawn
 
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from jaxdecode.core import check
 from jaxdecode.core.shapes import bucket
+from jaxdecode.sampling import process
 from jaxdecode.sampling.order import top_k
-from jaxdecode.sampling.process import process
 from jaxdecode.transforms import Chain, Context
 from jaxdecode.transforms.cutoffs import entropy
 

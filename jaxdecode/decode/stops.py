@@ -6,7 +6,6 @@ states. It is built on the host from the bytes of every token; nothing here know
 tokenizer. Only what was generated is looked at.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +15,13 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.pytree import pytree
-from jaxdecode.core.shapes import Array, bucket
+from jaxdecode.core.shapes import NO_ID, Array
 from jaxdecode.transforms import Chain, MinNewTokens
-from jaxdecode.transforms.vocabulary import NO_ID
-
-_HIT = -(2**15)  # the sign bit of a table's entry
-STATE = 2**15 - 1  # the other bits: the state itself
+from jaxdecode.transforms.automaton import STATE as STATE
+from jaxdecode.transforms.automaton import Automaton as Automaton
+from jaxdecode.transforms.automaton import token_table as token_table
+from jaxdecode.transforms.sequence_table import SequenceTable
+from jaxdecode.transforms.sequence_table import checked_sequences as checked_sequences
 
 
 @pytree
@@ -30,7 +30,7 @@ class Stops:
 
     Attributes:
       sequences: int32 [N, L], right-aligned and padded on the left.
-      table: int16 [M, V], the state after each token, negative if a string was completed
+      table: int32 [M, V], the state after each token, negative if a string was completed
         in it; None where there are no strings.
     """
 
@@ -55,7 +55,7 @@ class Stops:
           TypeError: if an id is not an integer, or a string is no text.
           ValueError: for an empty sequence or string, or strings without `token_bytes`.
         """
-        padded = _padded(checked_sequences("Stops", "sequences", sequences))
+        padded = _padded("Stops", "sequences", sequences)
         patterns = [_as_bytes("Stops", text) for text in strings]
         if not patterns:
             return Stops(padded, None)
@@ -80,95 +80,11 @@ class Stops:
           length: int32, how many tokens it has.
           begin: int32, where its generated part begins.
         """
-        width = self.sequences.shape[1]
-        columns = length - width + jnp.arange(width)
-        inside = jnp.clip(columns, 0, tokens.shape[0] - 1)
-        recent = jnp.where(columns >= begin, tokens[inside], -1)
-        fits = (self.sequences == recent[None, :]) | (self.sequences == NO_ID)
-        hit = jnp.any(jnp.all(fits, axis=1) & (self.sequences[:, -1] != NO_ID))
+        hit = SequenceTable(self.sequences).ends_with(tokens, length, begin)
         if self.table is None:
             return cursor, hit
-        entry = jnp.asarray(self.table)[cursor, token].astype(jnp.int32)
+        entry = jnp.asarray(self.table)[cursor, token]
         return entry & STATE, hit | (entry < 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Automaton:
-    """Finds all of several byte strings in one reading (Aho and Corasick, 1975).
-
-    State i stands for the longest end of what was read that begins one of the strings;
-    state 0 for none.
-
-    Attributes:
-      follows: int32 [M, 256], the state after each byte.
-      depth: int32 [M], how many bytes each state stands for.
-      found: int32 [M], length of the longest string that ends here; 0 if none does.
-    """
-
-    follows: np.ndarray
-    depth: np.ndarray
-    found: np.ndarray
-
-    @staticmethod
-    def of(patterns: Sequence[bytes]) -> "Automaton":
-        """Build the automaton of some byte strings, none of them empty.
-
-        Raises:
-          ValueError: if they have more than 32767 bytes altogether.
-        """
-        children, depth, ends = _trie(patterns)
-        if len(children) - 1 > STATE:
-            raise ValueError(
-                f"Stops: stop strings must have at most {STATE} bytes "
-                f"altogether, got {len(children) - 1}."
-            )
-        follows = np.zeros((len(children), 256), np.int32)
-        found = np.asarray(ends, np.int32)
-        fail = [0] * len(children)
-        for node in sorted(range(len(children)), key=depth.__getitem__):
-            if node:
-                follows[node] = follows[fail[node]]
-                found[node] = found[node] or found[fail[node]]
-            for byte, child in children[node].items():
-                fail[child] = int(follows[node, byte]) if node else 0
-                follows[node, byte] = child
-        return Automaton(follows, np.asarray(depth, np.int32), found)
-
-    def first(self, state: int, data: bytes) -> tuple[int, int] | None:
-        """Return where the first string ends in `data` and how long it is, or None."""
-        for place, byte in enumerate(data):
-            state = int(self.follows[state, byte])
-            if self.found[state]:
-                return place + 1, int(self.found[state])
-        return None
-
-
-def token_table(automaton: Automaton, token_bytes: Sequence[bytes]) -> np.ndarray:
-    """Return where each token leads from each state, int16 [M, V].
-
-    M is padded to a bucket, so that other strings are the same program. Tokens are taken
-    longest first: those that still have a byte are then a slice.
-    """
-    size = automaton.depth.size
-    lengths = np.asarray([len(data) for data in token_bytes], np.int64)
-    order = np.argsort(-lengths, kind="stable")
-    width = int(lengths.max(initial=0))
-    letters = np.zeros((len(token_bytes), width), np.uint8)
-    for row, token in zip(letters, order, strict=True):
-        data = token_bytes[token]
-        row[: len(data)] = np.frombuffer(data, np.uint8)
-    hits = np.where(automaton.found > 0, _HIT, 0)[automaton.follows]
-    steps = (automaton.follows | hits).astype(np.int16).reshape(-1)
-    states = np.repeat(np.arange(size, dtype=np.int32)[:, None], order.size, axis=1)
-    hit = np.zeros(states.shape, np.int16)
-    for column in range(width):
-        count = int(np.searchsorted(-lengths[order], -column))  # longer than `column`
-        entry = steps[states[:, :count] * 256 + letters[None, :count, column]]
-        hit[:, :count] |= entry & np.int16(_HIT)
-        states[:, :count] = entry & np.int16(STATE)
-    table = np.zeros((bucket(size), order.size), np.int16)
-    table[:size, order] = states.astype(np.int16) | hit
-    return table
 
 
 def as_stops(who: str, stop: Any, vocab_size: int) -> Stops | None:
@@ -182,7 +98,7 @@ def as_stops(who: str, stop: Any, vocab_size: int) -> Stops | None:
     if stop is None:
         return None
     if not isinstance(stop, Stops):
-        stop = Stops(_padded(checked_sequences(who, "stop", stop)), None)
+        stop = Stops(_padded(who, "stop", stop), None)
     if not check.is_traced(stop.sequences):
         ids = np.asarray(stop.sequences)
         check.in_vocabulary(who, "stop", ids[ids != NO_ID], vocab_size)
@@ -207,55 +123,8 @@ def patience(chain: Chain) -> Any:
     return waits
 
 
-def _trie(patterns: Sequence[bytes]):
-    """Return each node's children by byte, its depth, and its length if a string ends."""
-    children: list[dict[int, int]] = [{}]
-    depth, ends = [0], [0]
-    for pattern in patterns:
-        node = 0
-        for byte in pattern:
-            if byte not in children[node]:
-                children[node][byte] = len(children)
-                children.append({})
-                depth.append(depth[node] + 1)
-                ends.append(0)
-            node = children[node][byte]
-        ends[node] = len(pattern)
-    return children, depth, ends
-
-
-def _padded(sequences: list[list[int]]) -> np.ndarray:
-    """Return sequences as int32 [N, L], right-aligned, in sizes of 8, 16, 32 ..."""
-    width = bucket(max((len(row) for row in sequences), default=1), low=8)
-    table = np.full((bucket(len(sequences), low=8), width), NO_ID, np.int32)
-    for filled, row in zip(table, sequences, strict=False):
-        filled[width - len(row) :] = row
-    return table
-
-
-def checked_sequences(who: str, name: str, sequences: Any) -> list[list[int]]:
-    """Return sequences of token ids as lists, refusing what is none.
-
-    Raises:
-      TypeError: if they are not lists of integers.
-      ValueError: for an empty sequence or a negative id.
-    """
-    kinds = (Sequence, np.ndarray)
-    if isinstance(sequences, (str, bytes)) or not isinstance(sequences, kinds):
-        raise TypeError(
-            f"{who}: `{name}` must be lists of token ids, got {check.short(sequences)}."
-        )
-    for ids in sequences:
-        if isinstance(ids, (str, bytes)) or not isinstance(ids, kinds):
-            raise TypeError(
-                f"{who}: `{name}` must be lists of token ids, [[...], ...], got "
-                f"{check.short(ids)} in it."
-            )
-        if not len(ids):
-            raise ValueError(
-                f"{who}: `{name}` must not hold an empty sequence, got []."
-            )
-    return [[check.token_id(who, name, i) for i in ids] for ids in sequences]
+def _padded(who: str, name: str, sequences: Any) -> Array:
+    return SequenceTable.of(who, name, sequences, longest=8).ids
 
 
 def _as_bytes(who: str, text: Any) -> bytes:

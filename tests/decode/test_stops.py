@@ -163,7 +163,7 @@ def test_the_table_says_what_the_automaton_does_byte_by_byte():
             for byte in data:
                 after = int(automaton.follows[after, byte])
             hit = automaton.first(state, data) is not None
-            assert table[state, token] == np.int16(after | (-(2**15) if hit else 0))
+            assert table[state, token] == np.int32(after | (-(2**31) if hit else 0))
 
 
 def test_other_stops_of_about_the_same_size_do_not_compile_again():

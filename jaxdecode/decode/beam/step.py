@@ -39,8 +39,7 @@ from jaxdecode.decode.beam.state import (
     take_columns,
 )
 from jaxdecode.decode.prompts import Prompts
-from jaxdecode.sampling import process
-from jaxdecode.sampling.lift import over_rows
+from jaxdecode.sampling import over_rows, process
 from jaxdecode.transforms import Context, Drawn
 
 
