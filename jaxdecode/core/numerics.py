@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 NEG_INF = float("-inf")
-UNROLLED_MAX = 4096  # entries; see `prefix_sum`
+UNROLLED_MAX = 64  # entries; see `prefix_sum`
 
 
 def log_sum_exp(values: jax.Array, best: jax.Array | None = None) -> jax.Array:
@@ -60,8 +60,8 @@ def prefix_sum(values: jax.Array) -> jax.Array:
 
     steps = max(size - 1, 0).bit_length()
     if size > UNROLLED_MAX:
-        # A loop, or XLA on CPU fuses every step into the last one and keeps all their
-        # results for it: 16 arrays [B, V] for V = 49152 (jaxlib 0.10.2, 2026-11).
+        # Unrolled, XLA on CPU makes a kernel of each step and keeps all their results:
+        # 16 against 4 us for [2, 1024], and 16 arrays [B, V] (jaxlib 0.10.2, 2026-11).
         return jax.lax.fori_loop(0, steps, step, values)
     for index in range(steps):
         values = step(index, values)

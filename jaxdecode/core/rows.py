@@ -1,9 +1,9 @@
 """Values of many rows, and what is done to their rows: take, put, repeat, lift.
 
 A row is one sequence. In a value of R rows every leaf has the row axis first, except
-fields declared `shared()`, which belong to all rows unless they hold a `Bank`. Nothing here knows what a row holds:
-admitting a request, harvesting a result and following a beam's parents are the same few
-functions.
+fields declared `shared()`, which belong to all rows unless they hold a `Bank`. Nothing
+here knows what a row holds: admitting a request, harvesting a result and following a
+beam's parents are the same few functions.
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
 """Floor 3: from logits and a chain to a token, exactly as the contract names it."""
 
-from jaxdecode.sampling.apply import apply, sample
-from jaxdecode.sampling.draw import Draw, draw
+from jaxdecode.sampling.calls import apply, sample
+from jaxdecode.sampling.drawing import Draw, draw
 from jaxdecode.sampling.lift import init_rows, over_rows, update_rows
-from jaxdecode.sampling.process import process, process_seen
+from jaxdecode.sampling.processing import process, process_seen
 from jaxdecode.sampling.tail import observe
 
 __all__ = [

@@ -11,9 +11,9 @@ from jaxdecode.core.keys import prompt_keys
 from jaxdecode.core.platform import Platform
 from jaxdecode.core.shapes import Array, KeyLike, TokenLists
 from jaxdecode.native import current_platform
-from jaxdecode.sampling.draw import draw
+from jaxdecode.sampling.drawing import draw
 from jaxdecode.sampling.lift import init_rows
-from jaxdecode.sampling.process import process
+from jaxdecode.sampling.processing import process
 from jaxdecode.transforms import Chain, Context, Link, as_chain
 
 

@@ -18,7 +18,7 @@ from jaxdecode.core.pytree import pytree
 from jaxdecode.native import current_platform
 from jaxdecode.sampling.lift import are_greedy, are_off
 from jaxdecode.sampling.order import arg_max
-from jaxdecode.sampling.process import edit, process_seen, scale_rows
+from jaxdecode.sampling.processing import edit, process_seen, scale_rows
 from jaxdecode.sampling.stats import RowStats, logprobs_of, row_stats
 from jaxdecode.sampling.tail import observe
 from jaxdecode.sampling.whole import draw_whole, gumbel_max

@@ -83,7 +83,7 @@ def rescale(link: Scale, row: Candidates) -> Candidates:
 
 def weigh(rows: Candidates) -> Candidates:
     """Set `log_z` of a batch of rows; whole rows are read only where a tail is left."""
-    best = finite_or_zero(jnp.max(rows.values, axis=1))
+    best = finite_or_zero(jax.vmap(lambda row: row.best)(rows))
     inside = log_sum_exp(rows.values, best)
     known = rows.closed | rows.broken
     if rows.whole_log_z is not None:

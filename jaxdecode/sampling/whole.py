@@ -94,7 +94,7 @@ def _by_bounds(row, key, near, platform: Platform) -> jax.Array:
         bounds = bound_maxima(row, jax.random.key_data(key), best, CHUNK)
     else:
         bounds = jnp.max(table + gumbel_bound_at(key, ids), axis=1)
-        # Behind a barrier, or every search would compute the bounds of the whole row again.
+        # Behind a barrier, or every search would compute all bounds again.
         bounds = jax.lax.optimization_barrier(bounds)
     start = bounds.at[near].set(-jnp.inf), best, token
     return jax.lax.while_loop(is_open, search_next, start)[2]

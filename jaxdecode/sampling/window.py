@@ -160,5 +160,5 @@ def _draw_candidates(kept: Candidates, vocab_size: int) -> tuple[jax.Array, jax.
         return token, jnp.max(jnp.where(row.ids == token, row.values, -jnp.inf))
 
     token, value = jax.vmap(one_row)(kept)
-    best = finite_or_zero(jnp.max(kept.values, axis=1))
+    best = finite_or_zero(jax.vmap(lambda row: row.best)(kept))
     return token, logprob_of(value, best, log_sum_exp(kept.values, best))

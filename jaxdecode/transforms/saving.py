@@ -21,6 +21,7 @@ from jaxdecode.core.shapes import NO_ID, NO_LIMIT
 from jaxdecode.transforms.base import Link
 from jaxdecode.transforms.catalog import LINKS
 from jaxdecode.transforms.forcing import ForcedTokens
+from jaxdecode.transforms.sequence_table import SequenceTable
 from jaxdecode.transforms.sequences import SequenceBias
 from jaxdecode.transforms.vocabulary import LogitBias
 
@@ -59,7 +60,7 @@ def build_links(
 def arguments(link: Link) -> list[dataclasses.Field]:
     """Return the fields that a person gives, in the order of the constructor."""
     fields = dataclasses.fields(link)  # type: ignore[arg-type]
-    return sorted((f for f in fields if f.init), key=lambda field: field.kw_only)
+    return sorted((f for f in fields if f.init), key=lambda field: bool(field.kw_only))
 
 
 def _describe(link: Link) -> dict[str, Any]:
@@ -113,21 +114,16 @@ def _arguments(link: Link) -> dict[str, Any]:
 def _plain(value: Any, field: dataclasses.Field) -> Any:
     if value is None or isinstance(value, (str, bool)):
         return value
+    if isinstance(value, SequenceTable):
+        return value.lists()
     array = np.asarray(value)
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
         return _floats(array.astype(np.float32))
     if field.name == "window" and array.ndim == 0 and array == NO_LIMIT:
         return None
     if field.metadata.get("shared") and array.ndim:
-        return _without_padding(array)
-    return array.tolist()
-
-
-def _without_padding(array: np.ndarray) -> list:
-    if array.ndim == 1:
         return [int(i) for i in array if i != NO_ID]
-    rows = [_without_padding(row) for row in array]
-    return [row for row in rows if row]
+    return array.tolist()
 
 
 def _floats(array: np.ndarray) -> Any:
@@ -162,7 +158,7 @@ def _read_logit_bias(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_sequence_bias(link: SequenceBias) -> dict[str, Any]:
-    rows = _without_padding(np.asarray(link.sequences))
+    rows = link.sequences.lists()
     biases = np.asarray(link.biases)[: len(rows)]
     return {
         "biases": [[ids, _floats(bias)] for ids, bias in zip(rows, biases, strict=True)]

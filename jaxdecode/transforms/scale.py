@@ -8,6 +8,7 @@ from jaxdecode.core.numerics import finite_or_zero
 from jaxdecode.core.pytree import assign, pytree
 from jaxdecode.core.shapes import Scalar
 from jaxdecode.transforms.base import Scale
+from jaxdecode.transforms.candidates import Candidates
 from jaxdecode.transforms.cutoffs import entropy
 
 
@@ -36,7 +37,7 @@ class Temperature(Scale):
         check.within(self, t=self.t, low=0.0)
 
     def scale(self, values, row):
-        return _divide(values, row.best, self.t)
+        return _divide(values, row, self.t)
 
     def is_greedy(self):
         return self.t == 0
@@ -83,7 +84,7 @@ class DynamicTemperature(Scale):
         most = jnp.log(jnp.maximum(count, 2).astype(jnp.float32))
         share = jnp.clip(found / most, 0.0, 1.0) ** self.exponent
         t = self.low + (self.high - self.low) * share
-        return jnp.where(count < 2, values, _divide(values, row.best, t))
+        return jnp.where(count < 2, values, _divide(values, row, t))
 
 
 @pytree
@@ -123,21 +124,23 @@ class Quadratic(Scale):
         return jnp.where((self.factor == 0) | banned, values, bent)
 
 
-def _divide(values: jax.Array, best: jax.Array, t: jax.Array) -> jax.Array:
+def _divide(values: jax.Array, row: Candidates, t: jax.Array) -> jax.Array:
     """Return values / t, in float32's range; at t = 0 only the first maximum."""
-    divisor = jnp.where(t > 0, t, jnp.float32(1.0))
+    best, divisor = row.best, jnp.where(t > 0, t, jnp.float32(1.0))
     overflow = jnp.isfinite(best) & ~jnp.isfinite(best / divisor)
     # Banned tokens stand aside: the slope of -inf / t would be NaN.
     banned = values == -jnp.inf
     moved = values - jnp.where(overflow, best, jnp.float32(0.0))
     divided = jnp.where(banned, 0.0, moved) / divisor
-    is_first = _is_first_maximum(values, best)
+    is_first = _is_first_maximum(values, row)
     kept = jnp.where(t > 0, divided, jnp.where(is_first, values, -jnp.inf))
     return jnp.where(banned, -jnp.inf, kept)
 
 
-def _is_first_maximum(values: jax.Array, best: jax.Array) -> jax.Array:
-    """Mark the first entry equal to `best`; ties stand in the order of their ids."""
+def _is_first_maximum(values: jax.Array, row: Candidates) -> jax.Array:
+    """Mark the first entry equal to the best; ties stand in the order of their ids."""
     # As float32, exact for any vocabulary: reductions of integers are slow on CPU.
     place = jnp.arange(values.shape[0], dtype=jnp.float32)
-    return place == jnp.min(jnp.where(values == best, place, jnp.inf))
+    if values is row.values and not row.holes:  # best first: nothing to search
+        return place == 0
+    return place == jnp.min(jnp.where(values == row.best, place, jnp.inf))

@@ -9,7 +9,7 @@ import numpy as np
 import jaxdecode as jd
 from jaxdecode.core.pytree import pytree
 from jaxdecode.sampling import draw, init_rows
-from jaxdecode.sampling.apply import _contexts
+from jaxdecode.sampling.calls import _contexts
 from jaxdecode.transforms import Edit
 from tests.rows import V, batch
 

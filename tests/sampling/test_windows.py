@@ -8,7 +8,7 @@ import pytest
 
 import jaxdecode as jd
 from jaxdecode.sampling import draw, init_rows
-from jaxdecode.sampling.apply import _contexts
+from jaxdecode.sampling.calls import _contexts
 from jaxdecode.sampling.order import arg_max, top_k
 from tests.rows import kinds
 
