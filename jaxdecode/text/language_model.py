@@ -20,7 +20,6 @@ from jaxdecode.text.options import (
     check_names,
 )
 from jaxdecode.text.prompting import encode_conversation, encode_prompts, wrong_kind
-from jaxdecode.text.stopping import as_stopping
 from jaxdecode.text.tokenizer import Tokenizer
 from jaxdecode.text.writing import TextRequest, generate_texts, stream_text
 from jaxdecode.transforms import Chain, Link
@@ -63,9 +62,7 @@ class LanguageModel:
         tokenizer = self._tokenizer("LanguageModel.encode")
         return tokenizer.encode(text, parse_special=parse_special)
 
-    def decode(
-        self, ids: Sequence[int] | Array, *, skip_special: bool = True
-    ) -> str:
+    def decode(self, ids: Sequence[int] | Array, *, skip_special: bool = True) -> str:
         """Return the text of token ids; arguments as in `Tokenizer.decode`."""
         tokenizer = self._tokenizer("LanguageModel.decode")
         return tokenizer.decode(ids, skip_special=skip_special)
@@ -99,7 +96,7 @@ class LanguageModel:
           num_samples: texts per prompt, >= 1.
           eos_ids: ids that end a text; None: the model's own; () never ends early.
           stop: lists of token ids; a text ends where one of them is complete.
-          stop_strings: a str or several, such as `["\n\n", "User:"]`; a text ends where
+          stop_strings: a str or several, such as `["\\n\\n", "User:"]`; a text ends where
             one of them is complete, however it is cut into tokens. The prompt does not
             count.
           keep_stop: whether the stop stays at the end of the text.
@@ -257,27 +254,14 @@ class LanguageModel:
         parts += ["no chat template"] * (self.chat_template is None)
         return f"LanguageModel({', '.join([repr(self.name), *parts])})"
 
-    def _continuation(
-        self,
-        method: str,
-        prompt: str | Sequence[str],
-        parse_special: bool,
-        key: KeyLike,
-        options: TextOptions,
-    ) -> TextRequest:
+    def _continuation(self, method, prompt, parse_special, key, options) -> TextRequest:
         """Return the request to continue texts."""
         who = f"LanguageModel.{method}"
         check_names(who, options, TextOptions, "key", "parse_special")
         prompts = encode_prompts(who, self._tokenizer(who), prompt, parse_special)
         return self._request(who, prompts, key, options, continues=True)
 
-    def _answer(
-        self,
-        method: str,
-        messages: Sequence[Message],
-        key: KeyLike,
-        options: TextOptions,
-    ) -> TextRequest:
+    def _answer(self, method, messages, key, options) -> TextRequest:
         """Return the request to answer a conversation."""
         who = f"LanguageModel.{method}"
         check_names(who, options, TextOptions, "key")
@@ -286,33 +270,16 @@ class LanguageModel:
         options = TextOptions(max_new_tokens=ANSWER_TOKENS) | options
         return self._request(who, [prompt], key, options, continues=False)
 
-    def _request(
-        self,
-        who: str,
-        prompts: list[list[int]],
-        key: KeyLike,
-        options: TextOptions,
-        *,
-        continues: bool,
-    ) -> TextRequest:
-        tokenizer = self._tokenizer(who)
-        stopping = as_stopping(
+    def _request(self, who, prompts, key, options, *, continues) -> TextRequest:
+        return TextRequest.of(
             who,
-            tokenizer,
-            self.model.vocab_size,
-            stop=options.get("stop"),
-            stop_strings=options.get("stop_strings"),
-            keep_stop=options.get("keep_stop", False),
-        )
-        settings = {
-            "sampler": options.get("sampler"),
-            "max_new_tokens": options.get("max_new_tokens", NEW_TOKENS),
-            "eos_ids": self._ends(options),
-            "pad_id": self.pad_id,
-            "stop": stopping.stops,
-        }
-        return TextRequest(
-            who, self.model, tokenizer, prompts, key, settings, stopping, continues
+            self.model,
+            self._tokenizer(who),
+            prompts,
+            key,
+            options | {"eos_ids": self._ends(options)},
+            pad_id=self.pad_id,
+            continues=continues,
         )
 
     def _ends(self, options: TextOptions | BeamOptions) -> TokenIds:

@@ -22,7 +22,7 @@ class TextOptions(TypedDict, total=False):
       max_new_tokens: >= 1, a number or one per prompt. Default: 64, in a chat 256.
       eos_ids: ids that end a text; None: the model's own; () never ends early.
       stop: lists of token ids; a text ends where one of them is complete.
-      stop_strings: a str or several, such as `["\n\n", "User:"]`; a text ends where one
+      stop_strings: a str or several, such as `["\\n\\n", "User:"]`; a text ends where one
         of them is complete, however it is cut into tokens. The prompt does not count.
       keep_stop: whether the stop stays at the end of the text. Default: False.
     """
@@ -76,9 +76,7 @@ class BeamOptions(TypedDict, total=False):
     wide: bool
 
 
-def check_names(
-    who: str, options: Mapping[str, Any], kind: type, *more: str
-) -> None:
+def check_names(who: str, options: Mapping[str, Any], kind: type, *more: str) -> None:
     """Refuse an option that a method does not have.
 
     Args:

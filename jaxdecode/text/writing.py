@@ -15,7 +15,8 @@ from jaxdecode import decode
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.shapes import KeyLike
 from jaxdecode.core.status import Status
-from jaxdecode.text.stopping import StoppedText, Stopping
+from jaxdecode.text.options import NEW_TOKENS, TextOptions
+from jaxdecode.text.stopping import StoppedText, Stopping, as_stopping
 from jaxdecode.text.tokenizer import Tokenizer
 
 
@@ -43,6 +44,42 @@ class TextRequest:
     settings: dict[str, Any]
     stopping: Stopping
     continues: bool
+
+    @classmethod
+    def of(
+        cls,
+        who: str,
+        model: Model,
+        tokenizer: Tokenizer,
+        prompts: list[list[int]],
+        key: KeyLike,
+        options: TextOptions,
+        *,
+        pad_id: int,
+        continues: bool,
+    ) -> "TextRequest":
+        """Return the request for some options, checking what ends a text.
+
+        Raises:
+          TypeError: for a stop of the wrong kind.
+          ValueError: for an empty stop, or an id outside the vocabulary.
+        """
+        stopping = as_stopping(
+            who,
+            tokenizer,
+            model.vocab_size,
+            stop=options.get("stop"),
+            stop_strings=options.get("stop_strings"),
+            keep_stop=options.get("keep_stop", False),
+        )
+        settings = {
+            "sampler": options.get("sampler"),
+            "max_new_tokens": options.get("max_new_tokens", NEW_TOKENS),
+            "eos_ids": options.get("eos_ids"),
+            "pad_id": pad_id,
+            "stop": stopping.stops,
+        }
+        return cls(who, model, tokenizer, prompts, key, settings, stopping, continues)
 
 
 def generate_texts(request: TextRequest, num_samples: int = 1) -> list[str]:
@@ -75,9 +112,7 @@ def stream_text(request: TextRequest) -> Iterator[str]:
     return _pieces(request, drawn)
 
 
-def _pieces(
-    request: TextRequest, drawn: Iterator[decode.Generation]
-) -> Iterator[str]:
+def _pieces(request: TextRequest, drawn: Iterator[decode.Generation]) -> Iterator[str]:
     text = StoppedText(request.stopping, continues=request.continues)
     for new in drawn:
         tokens = new.tokens[0, : new.lengths[0]]
