@@ -129,14 +129,14 @@ def test_stats_of_a_turn_leave_out_what_came_before(model, talk, monkeypatch):
     stopped = iter([True])
 
     def stream_chat(messages, **settings):
-        tokenizer = seated().tokenizer
+        tokenizer = loaded().tokenizer
         tokenizer.stream()
         for token in model.words:
             yield tokenizer.bytes_of(token).decode()
             if next(stopped, False):
                 raise KeyboardInterrupt
 
-    seated = watched(monkeypatch)
+    loaded = watched(monkeypatch)
     monkeypatch.setattr(model, "stream_chat", stream_chat)
     err = talk("one", "two", argv=("--stats",))[2]
     assert err.count(" tokens;") == 1
@@ -147,11 +147,11 @@ def watched(monkeypatch):
     """Return a function that gives the model which the command works with."""
     from jaxdecode.cli import runtime
 
-    seats, take_seat = [], runtime.take_seat
+    sessions, open_session = [], runtime.open_session
 
     def take(options):
-        seats.append(take_seat(options))
-        return seats[-1]
+        sessions.append(open_session(options))
+        return sessions[-1]
 
-    monkeypatch.setattr(runtime, "take_seat", take)
-    return lambda: seats[-1].model
+    monkeypatch.setattr(runtime, "open_session", take)
+    return lambda: sessions[-1].model
