@@ -21,7 +21,7 @@ class Generate(DecodingOptions):
     """Write this many texts; several are printed when all are complete."""
 
     beams: int = 0
-    """Search with this many beams and print the hypotheses as a table; 0 draws."""
+    """Search with this many beams, without drawing, and print a table; 0 is off."""
 
     length_penalty: float = 1.0
     """With --beams: scores are divided by length to this power; above 0 favours long."""
@@ -40,7 +40,7 @@ def run(args: Generate) -> int:
     if args.beams < 0:
         raise ValueError(f"--beams must be >= 0, got {args.beams}.")
     prompt = output.read_text("prompt", args.prompt)
-    session = runtime.open_session(args)
+    session = runtime.open_session(args, draws=not args.beams)
     if args.beams:
         show_beams(session, prompt, args.beams, args.length_penalty)
         return 0

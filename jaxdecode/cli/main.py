@@ -15,7 +15,7 @@ from jaxdecode.cli import errors
 
 DESCRIPTION = """Text from language models in JAX.
 
-A seed names a text: the same model, prompt, options and seed give the same words.
+The same model, prompt, options and seed give the same text.
 `--version` prints the version."""
 
 

@@ -42,18 +42,16 @@ class SamplingOptions:
     """Keep the most likely tokens whose probabilities add up to this; 1 is off."""
 
     min_p: float = 0.0
-    """Keep tokens at least this many times as likely as the best one; 0 is off."""
+    """Keep tokens with this fraction of the highest probability or more; 0 is off."""
 
     repetition_penalty: float = 1.0
     """Make tokens of prompt and output less likely; 1 is off, usual 1.05 to 1.3."""
 
     frequency_penalty: float = 0.0
-    """Subtracted from a token's logit per occurrence in the output; 0 is off, usual
-    0.1 to 1."""
+    """Lowers a token's logit per occurrence in the output; 0 is off, usual 0.1 to 1."""
 
     presence_penalty: float = 0.0
-    """Subtracted once from the logit of a token in the output; 0 is off, usual 0.1
-    to 1."""
+    """Lowers a token's logit once if it is in the output; 0 is off, usual 0.1 to 1."""
 
     ban_tokens: Annotated[
         tuple[int, ...], arg(metavar="ID ...", help_behavior_hint=NO_IDS)

@@ -49,8 +49,12 @@ class Session:
             output.note(self.counter.report(ends, self.settings["max_new_tokens"]))
 
 
-def open_session(given: options.DecodingOptions) -> Session:
+def open_session(given: options.DecodingOptions, *, draws: bool = True) -> Session:
     """Check the options, then load the model: a typing mistake must not cost a download.
+
+    Args:
+      given: the options of the command.
+      draws: whether tokens are drawn; a new seed is then printed.
 
     Raises:
       ValueError: for a value out of range, an unknown name or a broken checkpoint.
@@ -62,7 +66,8 @@ def open_session(given: options.DecodingOptions) -> Session:
     seed = given.length.seed
     if seed is None:
         seed = secrets.randbits(32)
-        output.note(f"seed: {seed}")
+        if draws:
+            output.note(f"seed: {seed}")
     settings: dict[str, Any] = {
         "key": seed,
         "sampler": options.build_sampler(given.sampling, model.eos_ids),

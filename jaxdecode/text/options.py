@@ -1,7 +1,7 @@
 """The options that several methods of `LanguageModel` share, described once."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Required, TypedDict
 
 from jaxdecode.core.shapes import PerRow, TokenIds
@@ -66,7 +66,7 @@ class BeamOptions(TypedDict, total=False):
     num_return: int
     edits: Link | Chain | None
     eos_ids: TokenIds | None
-    scoring: Scoring | Any
+    scoring: Scoring | Callable[..., Any] | None
     groups: int
     diversity: PerRow
     required: Sequence[Any] | None

@@ -165,7 +165,7 @@ def test_contrastive_text_is_that_of_the_difference():
 
 
 def plain_dola(config, params, prompt, layers, alpha):
-    """The contrast of a llama with itself cut short behind a layer."""
+    """The contrast of a llama with itself cut short after a layer."""
 
     def logits(tokens, depth):
         short = dataclasses.asdict(config) | {"num_layers": depth}
