@@ -22,8 +22,15 @@ class Model(Protocol):
       max_length: positions it can hold, prompt included.
     """
 
-    vocab_size: int
-    max_length: int
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, V."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Positions it can hold, prompt included."""
+        ...
 
     def init_cache(self, rows: int, length: int) -> Any:
         """Return an empty cache: a pytree whose every leaf has the row axis first.

@@ -1,7 +1,6 @@
 """From a model's name, folder or file to a `LanguageModel`."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -54,7 +53,7 @@ def load(
     return language_model(weights.load_model(path, dtype=stored, calibrate=_page))
 
 
-def _page(checkpoint: Any) -> np.ndarray | None:
+def _page(checkpoint: weights.Checkpoint) -> np.ndarray | None:
     """Return tokens with which int8 weights are calibrated, if there is a tokenizer."""
     if checkpoint.tokenizer is None:
         return None
@@ -62,7 +61,7 @@ def _page(checkpoint: Any) -> np.ndarray | None:
     return page_tokens(tokenizer, checkpoint.config.max_length)
 
 
-def language_model(loaded: Any) -> LanguageModel:
+def language_model(loaded: weights.LoadedWeights) -> LanguageModel:
     """Return loaded weights with their tokenizer and chat template.
 
     Args:
@@ -100,7 +99,9 @@ def load_tokenizer(source: weights.TokenizerSource) -> Tokenizer:
     )
 
 
-def _chat_template(loaded: Any, tokenizer: Tokenizer | None) -> ChatTemplate | None:
+def _chat_template(
+    loaded: weights.LoadedWeights, tokenizer: Tokenizer | None
+) -> ChatTemplate | None:
     if loaded.chat_template is None or tokenizer is None:
         return None
     ids = (loaded.bos_id, loaded.eos_ids[0] if loaded.eos_ids else None)

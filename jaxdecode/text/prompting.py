@@ -12,7 +12,7 @@ PROMPT_KINDS = "a str or a list of str"
 
 
 def encode_prompts(
-    who: str, tokenizer: Tokenizer, prompt: Any, parse_special: bool
+    who: str, tokenizer: Tokenizer, prompt: str | Sequence[str], parse_special: bool
 ) -> list[list[int]]:
     """Return the tokens of a text, or of each text of a list.
 

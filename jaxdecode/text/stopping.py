@@ -6,13 +6,14 @@ stop. Everything works on bytes; a stop never begins or ends inside a character.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.core.shapes import Array
 from jaxdecode.decode import Stops
 from jaxdecode.decode.stops import STATE, Automaton, checked_sequences, token_table
 from jaxdecode.text.tokenizer import Tokenizer, check_text
@@ -62,7 +63,7 @@ class StoppedText:
         self._recent: list[tuple[int, int]] = []  # tokens and their sizes in bytes
         self._longest = max(map(len, stopping.sequences), default=0)
 
-    def push(self, tokens: Any, *, stopped: Any) -> str:
+    def push(self, tokens: Sequence[int] | Array, *, stopped: bool) -> str:
         """Add tokens and return new text.
 
         Args:
@@ -135,9 +136,9 @@ def as_stopping(
     tokenizer: Tokenizer,
     vocab_size: int,
     *,
-    stop: Any,
-    stop_strings: Any,
-    keep_stop: Any,
+    stop: Sequence[Sequence[int]] | None,
+    stop_strings: str | Sequence[str] | None,
+    keep_stop: bool,
 ) -> Stopping:
     """Return what ends a text besides an eos id.
 
@@ -174,7 +175,7 @@ def _compiled(
     return _Strings(automaton, table, jax.device_put(table))
 
 
-def _texts(who: str, stop_strings: Any) -> tuple[str, ...]:
+def _texts(who: str, stop_strings: str | Sequence[str] | None) -> tuple[str, ...]:
     listed = [stop_strings] if isinstance(stop_strings, str) else stop_strings or ()
     if not isinstance(listed, (list, tuple)):
         raise TypeError(

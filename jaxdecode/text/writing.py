@@ -116,7 +116,7 @@ def _pieces(request: TextRequest, drawn: Iterator[decode.Generation]) -> Iterato
     text = StoppedText(request.stopping, continues=request.continues)
     for new in drawn:
         tokens = new.tokens[0, : new.lengths[0]]
-        piece = text.push(tokens, stopped=new.status[0] == Status.STOP)
+        piece = text.push(tokens, stopped=bool(new.status[0] == Status.STOP))
         if piece:
             yield piece
         _warn_invalid(request, new.status, level=3)
