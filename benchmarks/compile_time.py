@@ -20,7 +20,7 @@ from decode import PRECISIONS, SAMPLER, _model
 from jax.experimental.compilation_cache import compilation_cache
 
 import jaxdecode as jd
-from jaxdecode.decode.generate import trace
+from jaxdecode.decode import trace
 from jaxdecode.measure import random_prompts
 from jaxdecode.models import SHAPES
 

@@ -21,7 +21,7 @@ import peers
 from decode import PRECISIONS, SAMPLER, _model
 
 import jaxdecode as jd
-from jaxdecode.decode.prefill import prefill
+from jaxdecode.decode.prefilling import prefill
 from jaxdecode.decode.prompts import Prompts, as_prompts
 from jaxdecode.measure import random_prompts
 from jaxdecode.models import SHAPES

@@ -20,7 +20,7 @@ from decode import SAMPLER
 
 import jaxdecode as jd
 from jaxdecode.core.shapes import bucket
-from jaxdecode.decode.generate import trace
+from jaxdecode.decode import trace
 from jaxdecode.measure import measure_decoding, random_prompts, step_bytes
 from jaxdecode.models import SHAPES, build, random_params
 

@@ -2,7 +2,9 @@
 
 What beams add is never moved. Step j of a prompt's K beams fills columns j * K to
 j * K + K - 1, one for each, and a small table says which of them lie on a beam's own
-path. A beam that turns to another parent changes its line of that table.
+path. A beam that continues another parent takes that parent's line of the table, and
+nothing else: `core.rows.take_rows(cache, parents)`. The step follows from a token's
+position, so reading a token again changes nothing, and shorter rows undo their steps.
 """
 
 import jax
@@ -10,29 +12,28 @@ import jax.numpy as jnp
 
 from jaxdecode.cache.bits import to_bits
 from jaxdecode.cache.kv import KVCache, as_numbers
-from jaxdecode.core.pytree import pytree, replace
+from jaxdecode.core.pytree import pytree, replace, shared
 
 
 @pytree
 class SharedCache:
     """What attention remembers of K continuations of each of B prompts.
 
+    Its rows are the B * K beams. Beams of one prompt have the same length.
+
     Args:
       prompts: the prompts' columns, rows [B].
       keys: per layer [B, H, T * K, D] for H key and value heads, float32 or uint16.
       values: per layer, the same.
       lengths: int32 [B], the prompts' lengths.
-      path: int32 [B, K, T], at each step the beam that beam k's path went through; -1
-        at steps to come.
-      count: int32, how many steps the paths have.
+      path: int32 [B * K, T], at each step the beam that a beam's path went through.
     """
 
-    prompts: KVCache
-    keys: tuple[jax.Array, ...]
-    values: tuple[jax.Array, ...]
-    lengths: jax.Array
+    prompts: KVCache = shared()
+    keys: tuple[jax.Array, ...] = shared()
+    values: tuple[jax.Array, ...] = shared()
+    lengths: jax.Array = shared()
     path: jax.Array
-    count: jax.Array
 
     @staticmethod
     def of(
@@ -54,55 +55,63 @@ class SharedCache:
             keys=tuple(jnp.zeros(shape, leaf.dtype) for leaf in prompts.keys),
             values=tuple(jnp.zeros(shape, leaf.dtype) for leaf in prompts.values),
             lengths=lengths,
-            path=jnp.full((rows, beams, columns), -1, jnp.int32),
-            count=jnp.int32(0),
+            path=jnp.zeros((rows * beams, columns), jnp.int32),
         )
 
     @property
     def beams(self) -> int:
         """Continuations per prompt, K."""
-        return self.path.shape[1]
+        return self.path.shape[0] // self.lengths.shape[0]
 
-    def follow(self, parents: jax.Array) -> "SharedCache":
-        """Let beam k go on from beam `parents[b, k]`, and open the next step's columns.
+    def steps(self, positions: jax.Array) -> jax.Array:
+        """Return which step each prompt's beams take at positions [B * K], int32 [B]."""
+        steps = positions.reshape(-1, self.beams)[:, 0] - self.lengths
+        # A step before the first one would count from the end: it goes nowhere.
+        return jnp.where(steps < 0, self.path.shape[1], steps)
 
-        Args:
-          parents: int32 [B, K].
-        """
-        path = jax.vmap(lambda row, index: row[index])(self.path, parents)
-        own = jnp.broadcast_to(jnp.arange(self.beams, dtype=jnp.int32), parents.shape)
-        path = path.at[:, :, self.count].set(own, mode="drop")
-        return replace(self, path=path, count=self.count + 1)
+    def open(self, positions: jax.Array) -> "SharedCache":
+        """Let every path go through its own beam at positions int32 [B * K]."""
+        rows = jnp.arange(self.path.shape[0], dtype=jnp.int32)
+        steps = jnp.repeat(self.steps(positions), self.beams)
+        path = self.path.at[rows, steps].set(rows % self.beams, mode="drop")
+        return replace(self, path=path)
 
     def write(
         self, layer: int, keys: jax.Array, values: jax.Array, starts: jax.Array
     ) -> "SharedCache":
-        """Put every beam's newest token into one layer, at the step opened last.
+        """Put every beam's newest token into one layer.
 
         Args:
           layer: which layer.
           keys: [B * K, H, 1, D], rounded to the storage type.
           values: [B * K, H, 1, D].
-          starts: not read: the path knows the step.
+          starts: int32 [B * K], the position of each token.
         """
-        del starts
+        steps = self.steps(starts)
         return replace(
             self,
-            keys=self._put(self.keys, layer, keys),
-            values=self._put(self.values, layer, values),
+            keys=self._put(self.keys, layer, keys, steps),
+            values=self._put(self.values, layer, values, steps),
         )
 
     def read(self, layer: int) -> tuple[jax.Array, jax.Array]:
         """Return what the beams added to a layer, [B, H, T * K, D], as numbers."""
         return as_numbers(self.keys[layer]), as_numbers(self.values[layer])
 
-    def on_path(self) -> jax.Array:
-        """Say which columns lie on each beam's path, bool [B, K, T * K]."""
-        beam = jnp.arange(self.beams, dtype=jnp.int32)
-        on = self.path[..., None] == beam[None, None, None]
-        return on.reshape(*self.path.shape[:2], -1)
+    def on_path(self, positions: jax.Array) -> jax.Array:
+        """Which columns lie on each beam's path up to its position, bool [B, K, T * K].
 
-    def _put(self, stored: tuple, layer: int, new: jax.Array) -> tuple:
+        Args:
+          positions: int32 [B * K].
+        """
+        beam = jnp.arange(self.beams, dtype=jnp.int32)
+        path = self.path.reshape(-1, self.beams, self.path.shape[1])
+        taken = jnp.arange(path.shape[2], dtype=jnp.int32)[None, :]
+        taken = taken <= self.steps(positions)[:, None]  # [B, T]
+        on = (path[..., None] == beam[None, None, None]) & taken[:, None, :, None]
+        return on.reshape(*path.shape[:2], -1)
+
+    def _put(self, stored: tuple, layer: int, new: jax.Array, steps: jax.Array):
         buffer = stored[layer]
         if buffer.dtype == jnp.uint16:
             new = to_bits(new.astype(jnp.bfloat16))
@@ -110,8 +119,9 @@ class SharedCache:
         new = jnp.swapaxes(new.reshape(rows, self.beams, heads, size), 1, 2)
         row = jnp.arange(rows)[:, None, None]
         head = jnp.arange(heads)[None, :, None]
-        column = (self.count - 1) * self.beams + jnp.arange(self.beams, dtype=jnp.int32)
-        buffer = buffer.at[row, head, column[None, None]].set(
+        beam = jnp.arange(self.beams, dtype=jnp.int32)[None, None]
+        column = steps[:, None, None] * self.beams + beam
+        buffer = buffer.at[row, head, column].set(
             new, mode="drop", unique_indices=True, indices_are_sorted=True
         )
         return (*stored[:layer], buffer, *stored[layer + 1 :])

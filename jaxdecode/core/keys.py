@@ -57,6 +57,13 @@ def step_keys(row_keys: jax.Array, positions: jax.Array) -> jax.Array:
     return fold_in(row_keys, positions)
 
 
+def no_key(who: str) -> TypeError:
+    """Return the error for a function that was given None as its key."""
+    return TypeError(
+        f"{who}: `key` must be a jax.random.key, one per prompt, or seeds, got None."
+    )
+
+
 def _typed(who: str, key: Any) -> jax.Array:
     if isinstance(key, jax.Array):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):

@@ -117,9 +117,10 @@ class SharesPrompts(Protocol):
           columns: tokens that will be read after the prompt. Static.
 
         Returns:
-          A pytree with a method `follow(parents)`, int32 [B, N]. It is called before
-          each step: beam n then continues the tokens of beam `parents[b, n]`. The model
-          takes this value in place of a cache, with tokens [B * N, 1].
+          A value of B * N rows, the beams, that the model takes in place of a cache,
+          with tokens [B * N, 1]. Before each step `core.rows.take_rows` lets every beam
+          continue the tokens of a beam of its prompt; fields declared `shared()` are
+          left as they are.
         """
         ...
 

@@ -1,11 +1,11 @@
 """Floor 4: the compiled loop; knows the model protocol and chains, no concrete model."""
 
 from jaxdecode.decode.dola import LayerContrast, dola
-from jaxdecode.decode.generate import Generation, generate
+from jaxdecode.decode.generation import Generation, generate, trace
 from jaxdecode.decode.guidance import Contrastive, Guided, contrastive, guided
-from jaxdecode.decode.score import Score, score
+from jaxdecode.decode.scoring import Score, score
 from jaxdecode.decode.stops import Stops
-from jaxdecode.decode.stream import stream
+from jaxdecode.decode.streaming import stream
 
 __all__ = [
     "Contrastive",
@@ -20,4 +20,5 @@ __all__ = [
     "guided",
     "score",
     "stream",
+    "trace",
 ]

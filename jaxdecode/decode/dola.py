@@ -14,7 +14,7 @@ from jaxdecode.core.protocol import ExposesLayers, Model
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.core.shapes import PerRow, Scalar, TokenIds
 from jaxdecode.decode.guidance import per_row
-from jaxdecode.decode.partition import partition
+from jaxdecode.decode.programs import check_model
 
 
 @pytree
@@ -97,7 +97,7 @@ def dola(model: Model, layers: TokenIds, *, alpha: PerRow = 0.1) -> LayerContras
     last norm, and each row chooses its own layer; Hugging Face leaves the norm out and
     chooses one layer for the whole batch.
     """
-    partition(model)
+    check_model("dola", model)
     exposes = getattr(model, "exposes_layers", True)
     if not (isinstance(model, ExposesLayers) and exposes):
         raise TypeError(

@@ -16,8 +16,8 @@ from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.core.rows import repeat_rows
 from jaxdecode.core.shapes import PerRow, Scalar, TokenLists
-from jaxdecode.decode.partition import partition
-from jaxdecode.decode.prefill import prefill
+from jaxdecode.decode.prefilling import prefill
+from jaxdecode.decode.programs import check_model
 from jaxdecode.decode.prompts import Prompts, as_prompts
 
 FORMS = ("log_softmax", "raw")
@@ -285,7 +285,7 @@ def guided(
     Reference: Sanchez et al., Stay on Topic with Classifier-Free Guidance, 2023, arXiv
     2306.17806.
     """
-    partition(model)
+    check_model("guided", model)
     check.choice("guided", "form", form, FORMS)
     negative = as_prompts(
         "guided",
@@ -339,8 +339,8 @@ def contrastive(
     Optimization, 2022, arXiv 2210.15097; the other form is O'Brien and Lewis, 2023,
     arXiv 2309.09117.
     """
-    partition(expert)
-    partition(amateur)
+    check_model("contrastive", expert, "expert")
+    check_model("contrastive", amateur, "amateur")
     if expert.vocab_size != amateur.vocab_size:
         raise ValueError(
             f"contrastive: `amateur` must have the expert's vocabulary of "

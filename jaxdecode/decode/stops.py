@@ -16,12 +16,8 @@ import numpy as np
 from jaxdecode.core import check
 from jaxdecode.core.pytree import pytree
 from jaxdecode.core.shapes import NO_ID, Array
-from jaxdecode.transforms import Chain, MinNewTokens
-from jaxdecode.transforms.automaton import STATE as STATE
-from jaxdecode.transforms.automaton import Automaton as Automaton
-from jaxdecode.transforms.automaton import token_table as token_table
+from jaxdecode.transforms.automaton import STATE, Automaton, token_table
 from jaxdecode.transforms.sequence_table import SequenceTable
-from jaxdecode.transforms.sequence_table import checked_sequences as checked_sequences
 
 
 @pytree
@@ -66,15 +62,18 @@ class Stops:
         table = token_table(Automaton.of(patterns), token_bytes)
         return Stops(padded, table)
 
-    def start(self, rows: int) -> Any:
-        """Return the automaton's state in front of each row's first new token."""
-        return () if self.table is None else jnp.zeros((rows,), jnp.int32)
-
-    def advance(self, cursor, token, tokens, length, begin) -> tuple[Any, jax.Array]:
+    def advance(
+        self,
+        cursor: jax.Array,
+        token: jax.Array,
+        tokens: jax.Array,
+        length: jax.Array,
+        begin: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
         """Return one row's new state, and whether its last token completed a stop.
 
         Args:
-          cursor: int32, what `start` or the last call returned.
+          cursor: int32, 0 before the first token, then what the last call returned.
           token: int32, the token that was drawn.
           tokens: int32 [S], the row with that token in.
           length: int32, how many tokens it has.
@@ -108,19 +107,6 @@ def as_stops(who: str, stop: Any, vocab_size: int) -> Stops | None:
             f"got {stop.table.shape[1]}."
         )
     return stop
-
-
-def patience(chain: Chain) -> Any:
-    """Return how many tokens must come first, by the chain's `MinNewTokens`, [R] or 0.
-
-    That link bans the eos ids until then; a stop that is completed until then is passed
-    over. So neither is ever among the first `n` tokens.
-    """
-    waits: Any = 0
-    for link in chain.links:
-        if isinstance(link, MinNewTokens):
-            waits = jnp.maximum(waits, link.n)
-    return waits
 
 
 def _padded(who: str, name: str, sequences: Any) -> Array:

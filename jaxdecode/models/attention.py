@@ -72,18 +72,24 @@ def place(
     config: ModelConfig,
     *,
     native: bool,
-) -> Any:
-    """Return the `Place` of tokens at int32 `positions` [B, S] in a cache of its kind."""
+) -> tuple[Any, Any]:
+    """Return the `Place` of tokens at int32 `positions` [B, S], and the cache for them.
+
+    Each kind of cache has its kind of place.
+    """
     windows = {config.window(layer) for layer in range(config.num_layers)}
     turn = rotation(positions, config) if config.is_rotary else None
     if isinstance(cache, SharedCache):
-        return shared_place(positions, cache, windows, turn)
-    return Place(
+        if positions.shape[1] == 1:
+            cache = cache.open(positions[:, 0])
+        return shared_place(positions, cache, windows, turn), cache
+    where = Place(
         positions=positions,
         seen={w: visible(positions, cache.length, w) for w in windows},
         turn=turn,
         native=native,
     )
+    return where, cache
 
 
 def empty_cache(config: ModelConfig, rows: int, length: int, dtype: str) -> KVCache:

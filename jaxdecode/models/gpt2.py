@@ -69,7 +69,7 @@ class GPT2(nnx.Module):
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        where = place(
+        where, cache = place(
             positions, cache, self.config, native=self.embedding.stored.is_native
         )
         x = self.embedding(tokens) + self.positions(positions)

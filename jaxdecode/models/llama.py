@@ -72,7 +72,7 @@ class Llama(nnx.Module):
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        where = place(
+        where, cache = place(
             positions, cache, self.config, native=self.embedding.stored.is_native
         )
         x = self.embedding(tokens)
@@ -112,7 +112,7 @@ class Llama(nnx.Module):
                     f"layer_logits: `layers` must be in [0, {len(self.layers) - 1}], "
                     f"got {layer}."
                 )
-        where = place(
+        where, cache = place(
             positions, cache, self.config, native=self.embedding.stored.is_native
         )
         behind = [self.embedding(tokens)]

@@ -61,7 +61,7 @@ def _read(
     block = _block(config, weights)
     positions = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[:2])
     cache = empty_cache(config, x.shape[0], x.shape[1], "float32")
-    where = place(positions, cache, config, native=False)
+    where, cache = place(positions, cache, config, native=False)
     mixed, _ = block.attention.gather(x, block.attention_norm, where, cache)
     between = x + block.attention.o(mixed)
     hidden = block.mlp.hidden(between, block.mlp_norm)

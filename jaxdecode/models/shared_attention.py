@@ -78,12 +78,12 @@ def shared_place(
 
 
 def _seen(positions: jax.Array, cache: SharedCache, window: int | None):
-    rows, beams, steps = cache.path.shape
+    rows, beams, steps = cache.lengths.shape[0], cache.beams, cache.path.shape[1]
     own = positions.reshape(rows, beams, 1)
     lengths = cache.lengths[:, None, None]
     column = jnp.arange(cache.prompts.length, dtype=jnp.int32)[None, None]
     prompt = jnp.broadcast_to(column < lengths, (rows, beams, column.shape[2]))
-    added = cache.on_path()
+    added = cache.on_path(positions[:, 0])
     if window is not None:
         prompt &= column > own - window
         step = jnp.repeat(jnp.arange(steps, dtype=jnp.int32), beams)[None, None]

@@ -15,8 +15,9 @@ import numpy as np
 from jaxdecode.core import check
 from jaxdecode.core.shapes import Array
 from jaxdecode.decode import Stops
-from jaxdecode.decode.stops import STATE, Automaton, checked_sequences, token_table
 from jaxdecode.text.tokenizer import Tokenizer, check_text
+from jaxdecode.transforms.automaton import STATE, Automaton, token_table
+from jaxdecode.transforms.sequence_table import checked_sequences
 
 
 @dataclass(frozen=True)

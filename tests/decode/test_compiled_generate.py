@@ -5,7 +5,6 @@ No timing: what is read here is what made steps slow when it was there.
 """
 
 import functools
-import importlib
 import math
 
 import jax
@@ -14,13 +13,12 @@ import numpy as np
 import pytest
 
 import jaxdecode as jd
-from jaxdecode.decode.generate import trace
-from jaxdecode.decode.partition import partition
+from jaxdecode.decode import streaming, trace
 from jaxdecode.decode.request import prepare
+from jaxdecode.native import current_platform
 from tests.models.model_cases import GPT2, PLAIN, model_of, varied
 from tests.programs import Program, moves_as_large_as, widths
 
-streams = importlib.import_module("jaxdecode.decode.stream")  # not the function
 pytestmark = pytest.mark.optimized
 
 ROWS, COLUMNS, VOCAB = 3, 128, 67
@@ -57,14 +55,13 @@ def compiled(family, dtype, loop):
 
 def advancing(model, **options):
     """Compile what `stream` runs for each piece."""
-    arrays, fixed = partition(model)
-    request = prepare(
-        "stream", model, PROMPTS, 0, eos_ids=None, pad_id=0, num_samples=1, **options
-    )
-    start = functools.partial(streams._start, fixed=fixed)
-    state = jax.eval_shape(start, arrays, request.prompts, request.job)
-    traced = streams._advance.trace(
-        arrays, request.job, state, np.int32(4), fixed=fixed
+    request = prepare("stream", model, PROMPTS, 0, options)
+    platform = current_platform()
+    static = {"new_tokens_max": request.new_tokens_max, "platform": platform}
+    start = functools.partial(streaming._start, **static)
+    rows = jax.eval_shape(start, model, request.prompts, request.rows)
+    traced = streaming._advance.trace(
+        model, rows, request.pad_id, np.int32(4), platform=platform
     )
     return traced.lower().compile()
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxdecode as jd
+from jaxdecode.decode import generation
 from tests import tiny
 
 MODEL = tiny.llama()
@@ -97,10 +98,7 @@ def test_nothing_compiles_before_the_checks_are_through(monkeypatch):
     def no_program(*args, **kwargs):
         raise AssertionError("a program was asked for")
 
-    # `import jaxdecode.decode.generate` would give the function of that name
-    import sys
-
-    monkeypatch.setattr(sys.modules["jaxdecode.decode.generate"], "_run", no_program)
+    monkeypatch.setattr(generation, "_run", no_program)
     for prompts, kind, _ in BAD_PROMPTS:
         with pytest.raises(kind):
             jd.generate(MODEL, prompts, 0)

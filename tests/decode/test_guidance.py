@@ -278,7 +278,7 @@ BAD = [
     (lambda: jd.dola(tiny.llama(), []), ValueError, "`layers` must hold at least one"),
     (lambda: jd.dola(tiny.llama(), ["a"]), TypeError, "`layers`"),
     (lambda: jd.dola(tiny.llama(), [1], alpha=2), ValueError, "`alpha`.*got 2"),
-    (lambda: jd.contrastive(MODEL, 3), TypeError, "`model`"),
+    (lambda: jd.contrastive(MODEL, 3), TypeError, "contrastive: `amateur`"),
     (lambda: jd.contrastive(MODEL, MODEL, alpha=1.5), ValueError, "`alpha`.*got 1.5"),
     (lambda: jd.contrastive(MODEL, MODEL, beta=-1), ValueError, "`beta`.*got -1"),
     (lambda: jd.contrastive(MODEL, MODEL, temperature=0), ValueError, "`temperature`"),

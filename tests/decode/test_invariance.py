@@ -7,6 +7,7 @@ import pytest
 
 import jaxdecode as jd
 from jaxdecode.core import keys as core_keys
+from jaxdecode.decode import rows
 from tests import tiny
 
 SAMPLER = jd.joint(top_k=11, top_p=0.95, temperature=1.4, frequency_penalty=0.3)
@@ -55,12 +56,10 @@ def test_the_invariance_test_can_fail(monkeypatch):
         data = jax.random.key_data(step)
         return jax.random.wrap_key_data(data + jnp.sum(data, axis=0, keepdims=True))
 
-    from jaxdecode.decode import state
-
-    assert state.step_keys is core_keys.step_keys
-    monkeypatch.setattr(state, "step_keys", shared_noise)
+    assert rows.step_keys is core_keys.step_keys
+    monkeypatch.setattr(rows, "step_keys", shared_noise)
     model = tiny.llama(seed=1)
-    jax.clear_caches()  # nothing compiled with the sound keys may be reused
+    jax.clear_caches()  # nothing compiled with the right keys may be reused
     lone = np.asarray(run([0, 0, 0], model).tokens[0])
     among = np.asarray(run([0, 1, 2], model).tokens[0])
     jax.clear_caches()

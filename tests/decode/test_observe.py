@@ -6,7 +6,7 @@ import pytest
 
 import jaxdecode as jd
 from jaxdecode.core.pytree import replace
-from jaxdecode.decode import observe
+from jaxdecode.decode import observables
 from tests import tiny
 from tests.reference.joint import joint_row
 
@@ -125,7 +125,7 @@ def test_behind_the_end_nothing_is_seen():
     assert (np.asarray(out["top_ids"])[0, 1:] == -1).all()
 
 
-def test_looking_does_not_change_what_is_drawn(seen):
+def test_observing_does_not_change_what_is_drawn(seen):
     unseen = jd.generate(tiny.bag(), PROMPTS, 5, **OPTIONS)
     assert unseen.observations == {}
     assert replace(seen, observations={}) == unseen
@@ -139,7 +139,7 @@ def test_the_stream_shows_the_same(seen):
 
 
 def test_nothing_is_computed_unasked(monkeypatch):
-    """The program without a wish is one that never heard of observing."""
+    """A program that observes nothing is the one without any code for it."""
 
     def program():
         run = jax.jit(lambda: jd.generate(tiny.bag(), PROMPTS, 5, max_new_tokens=3))
@@ -147,8 +147,8 @@ def test_nothing_is_computed_unasked(monkeypatch):
 
     wanted = program()
     jax.clear_caches()
-    monkeypatch.setattr("jaxdecode.decode.loop.look", lambda *_: {})
-    monkeypatch.setattr("jaxdecode.decode.loop.nothing_yet", lambda *_: {})
+    monkeypatch.setattr("jaxdecode.decode.steps.observe_step", lambda *_, **__: {})
+    monkeypatch.setattr("jaxdecode.decode.steps.blank", lambda *_: {})
     assert program() == wanted
 
 
@@ -166,11 +166,11 @@ BAD = [
 
 
 @pytest.mark.parametrize(("names", "kind", "message"), BAD)
-def test_an_unknown_wish_is_refused(names, kind, message):
+def test_an_unknown_name_is_refused(names, kind, message):
     with pytest.raises(kind, match=f"generate: `observe` must be.*{message}"):
         jd.generate(tiny.bag(), [[1]], 0, max_new_tokens=2, observe=names)
 
 
-def test_a_wish_is_granted_once():
-    wishes = observe.as_wishes("x", ["rank", "rank"], 9)
-    assert [wish.name for wish in wishes] == ["rank"]
+def test_a_name_asked_for_twice_is_reported_once():
+    asked = observables.as_observables("x", ["rank", "rank"], 9)
+    assert [one.name for one in asked] == ["rank"]

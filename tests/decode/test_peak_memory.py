@@ -4,7 +4,7 @@ import jax
 import pytest
 
 import jaxdecode as jd
-from jaxdecode.decode.generate import trace
+from jaxdecode.decode import trace
 from jaxdecode.models import ModelConfig, build, random_params
 
 pytestmark = pytest.mark.optimized

@@ -10,10 +10,11 @@ import pytest
 
 import jaxdecode as jd
 from jaxdecode.core.numerics import UNROLLED_MAX, prefix_sum
-from jaxdecode.decode import prefill as prefills
-from jaxdecode.decode.beam.memory import read_prompts
-from jaxdecode.decode.generate import trace
-from jaxdecode.decode.prefill import columns_per_call, prefill
+from jaxdecode.core.platform import CPU
+from jaxdecode.decode import prefilling as prefills
+from jaxdecode.decode import trace
+from jaxdecode.decode.beam.caches import read_prompts
+from jaxdecode.decode.prefilling import columns_per_call, prefill
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.models import build, random_params
 from jaxdecode.models.adapters import from_logits_function
@@ -64,7 +65,7 @@ def chunked(monkeypatch):
     """Return a function that runs `read` with chunks of some columns."""
 
     def call(columns, read):
-        monkeypatch.setattr(prefills, "columns_per_call", lambda rows: columns)
+        monkeypatch.setattr(prefills, "columns_per_call", lambda *_: columns)
         return read()
 
     return call
@@ -227,9 +228,9 @@ def test_chunks_behind_the_longest_prompt_are_not_read(chunked):
 
 @pytest.mark.parametrize("rows", [1, 3, 8, 32, 100, 5000])
 def test_a_call_reads_a_bounded_number_of_tokens(rows):
-    columns = columns_per_call(rows)
-    assert 16 <= columns <= prefills.COLUMNS_MAX
-    assert columns == 16 or rows * columns <= prefills.TOKENS_MAX
+    columns = columns_per_call(rows, CPU)
+    assert 16 <= columns <= CPU.columns_per_call
+    assert columns == 16 or rows * columns <= CPU.tokens_per_call
 
 
 @functools.cache

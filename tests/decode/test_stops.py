@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import jaxdecode as jd
-from jaxdecode.decode.stops import Automaton, token_table
 from jaxdecode.testing import count_compiles
+from jaxdecode.transforms.automaton import Automaton, token_table
 from tests import tiny
 
 PROMPTS = [[1, 2, 3], [4], [5, 6]]

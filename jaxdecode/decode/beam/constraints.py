@@ -22,8 +22,8 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.pytree import replace
-from jaxdecode.decode.beam.choose import going_on, is_eos, is_full
-from jaxdecode.decode.beam.state import BeamJob, BeamState, Phrases, Pool, take_columns
+from jaxdecode.decode.beam.choosing import is_eos, is_full, unfinished
+from jaxdecode.decode.beam.state import BeamCandidates, Phrases, Search, take_columns
 from jaxdecode.sampling.order import top_k
 
 
@@ -35,7 +35,7 @@ def as_phrases(
     Args:
       who: the function asking, for the messages.
       required: phrases (token lists) for all prompts, or one list of phrases per
-        prompt; None or empty is none.
+        prompt; None or empty asks for nothing.
       count: number of prompts.
       vocab_size: V.
 
@@ -68,16 +68,16 @@ def as_phrases(
     return Phrases(tokens, lengths, borders), lengths.sum(axis=1)
 
 
-def constrained_pool(
-    job: BeamJob, state: BeamState, rows: jax.Array, totals: jax.Array, keys: Any
-) -> tuple[Pool, jax.Array]:
+def constrained_candidates(
+    search: Search, rows: jax.Array, totals: jax.Array, keys: Any
+) -> tuple[BeamCandidates, jax.Array]:
     """Return the candidates of each row and the K that its beams become.
 
     The candidates are each beam's C best tokens and the tokens that take one of its
     unmet phrases further.
     """
     del keys
-    tokens, known = _candidate_tokens(job, state, totals)  # [N, K, C + P]
+    tokens, known = _candidate_tokens(search, totals)  # [N, K, C + P]
     shape = (tokens.shape[0], -1)
     at = jnp.where(known, tokens, 0)
     parents = jnp.broadcast_to(
@@ -86,26 +86,26 @@ def constrained_pool(
     values = jnp.where(known, jnp.take_along_axis(totals, at, axis=2), -jnp.inf)
     parents, tokens = parents.reshape(shape), at.reshape(shape)
     progress = advance(
-        job.phrases, take_columns(state.progress, parents), tokens
+        search.phrases, take_columns(search.progress, parents), tokens
     )  # [N, C, P]
-    need = tokens_needed(job.phrases, progress)
-    left = job.budgets - state.step - 1
-    ends = is_eos(job, tokens)
+    need = tokens_needed(search.phrases, progress)
+    left = search.asked.budget - search.step - 1
+    ends = is_eos(search, tokens)
     possible = (need <= left[:, None]) & ~(ends & (need > 0))
-    pool = Pool(
+    found = BeamCandidates(
         values=jnp.where(possible, values.reshape(shape), -jnp.inf),
         parents=parents,
         tokens=tokens,
         logprobs=jnp.take_along_axis(rows, at, axis=2).reshape(shape),
         is_eos=ends,
-        is_last=ends | is_full(job, state)[:, None],
+        is_last=ends | is_full(search)[:, None],
         may_finish=possible,
         progress=progress,
     )
-    among = jnp.where(need == 0, pool.values, -jnp.inf)
-    high = _rank(among, jnp.zeros_like(need)) < job.plan.beams
-    pool = replace(pool, may_finish=(need == 0) & high)
-    return pool, _deal(going_on(pool), need, job.plan.beams)
+    among = jnp.where(need == 0, found.values, -jnp.inf)
+    high = _rank(among, jnp.zeros_like(need)) < search.plan.beams
+    found = replace(found, may_finish=(need == 0) & high)
+    return found, _deal(unfinished(found), need, search.plan.beams)
 
 
 def tokens_needed(phrases: Any, progress: jax.Array) -> jax.Array:
@@ -135,18 +135,18 @@ def advance(phrases: Any, progress: jax.Array, tokens: jax.Array) -> jax.Array:
     return jax.vmap(over_candidates)(phrases, progress, tokens)
 
 
-def _candidate_tokens(job: BeamJob, state: BeamState, totals: jax.Array):
+def _candidate_tokens(search: Search, totals: jax.Array):
     """Return each beam's candidate tokens [N, K, C + P], and which of them count."""
-    size = min(job.plan.candidates, totals.shape[2])
+    size = min(search.plan.candidates, totals.shape[2])
     best = jax.vmap(jax.vmap(lambda row: top_k(row, size)[1]))(totals).astype(jnp.int32)
-    phrases: Any = job.phrases
-    at = jnp.minimum(state.progress, phrases.tokens.shape[2] - 1)
+    phrases: Any = search.phrases
+    at = jnp.minimum(search.progress, phrases.tokens.shape[2] - 1)
     wanted = jax.vmap(
         lambda table, beams: jax.vmap(
             lambda beam: jax.vmap(lambda phrase, i: phrase[i])(table, beam)
         )(beams)
     )(phrases.tokens, at)  # [N, K, P]
-    unmet = state.progress < phrases.lengths[:, None]
+    unmet = search.progress < phrases.lengths[:, None]
     slots = jnp.arange(wanted.shape[2])
     earlier = slots[None, :] < slots[:, None]
     twice = (wanted[..., :, None] == wanted[..., None, :]) & unmet[..., None, :]
@@ -169,15 +169,15 @@ def _rank(values: jax.Array, banks: jax.Array) -> jax.Array:
 
 def _deal(values: jax.Array, need: jax.Array, beams: int) -> jax.Array:
     """Return the candidates dealt to the beams: by rank in the bank, least need first."""
-    turn = _rank(values, need)
+    rank = _rank(values, need)
     largest = jnp.int32(2**30)
-    order = turn * (jnp.max(need) + 1) + need
+    order = rank * (jnp.max(need) + 1) + need
     order = jnp.where(values > -jnp.inf, order, largest)
     return jax.lax.top_k(-order, beams)[1]
 
 
 def _is_per_prompt(required: Any) -> bool:
-    """Say whether these are lists of phrases, rather than phrases."""
+    """Whether these are lists of phrases, rather than phrases."""
     lists = [item for item in required if _is_list(item)]
     return any(_is_list(inner) for item in lists for inner in item)
 

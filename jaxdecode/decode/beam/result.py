@@ -1,18 +1,14 @@
 """What a search returns, and the walk along the back-pointers that writes it out."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from jaxdecode.core.pytree import pytree
 from jaxdecode.core.shapes import Array
 from jaxdecode.core.status import Status
-from jaxdecode.decode.beam.state import (
-    BeamJob,
-    BeamState,
-    Finished,
-    Trail,
-    take_columns,
-)
+from jaxdecode.decode.beam.state import BackPointers, Finished, Search, take_columns
 
 
 @pytree
@@ -41,11 +37,11 @@ class Beams:
     parents: Array | None
 
 
-def collect(job: BeamJob, state: BeamState) -> Beams:
+def collect(search: Search, pad_id: Any) -> Beams:
     """Return the finished hypotheses of each prompt, best first, all groups together."""
-    plan, found = job.plan, state.finished
-    scores = jnp.where(state.sound[:, None], found.scores, -jnp.inf)
-    tokens, logprobs, parents = walk(state.trail, found)
+    plan, found = search.plan, search.finished
+    scores = jnp.where(search.valid[:, None], found.scores, -jnp.inf)
+    tokens, logprobs, parents = walk(search.pointers, found)
 
     def of_prompt(leaf):
         return leaf.reshape(-1, plan.prompt_beams, *leaf.shape[2:])
@@ -61,7 +57,7 @@ def collect(job: BeamJob, state: BeamState) -> Beams:
     # A group's beams are numbered after those of the groups before it.
     group = (order // plan.beams * plan.beams).astype(jnp.int32)
     return Beams(
-        tokens=jnp.where(real, best(tokens), job.pad_id),
+        tokens=jnp.where(real, best(tokens), pad_id),
         lengths=lengths,
         scores=scores,
         status=jnp.where(exists, best(found.status), int(Status.INVALID)).astype(
@@ -72,14 +68,16 @@ def collect(job: BeamJob, state: BeamState) -> Beams:
     )
 
 
-def walk(trail: Trail, ends: Finished) -> tuple[jax.Array, jax.Array, jax.Array]:
+def walk(
+    pointers: BackPointers, ends: Finished
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Follow the back-pointers from the last tokens of hypotheses [N, M].
 
     Returns:
       tokens int32, logprobs float32, parents int32, each [N, M, T]; entries behind a
       hypothesis's last step mean nothing.
     """
-    steps = jnp.arange(trail.tokens.shape[0], dtype=jnp.int32)
+    steps = jnp.arange(pointers.tokens.shape[1], dtype=jnp.int32)
 
     def back(at, item):
         step, parents, tokens, logprobs = item
@@ -92,7 +90,8 @@ def walk(trail: Trail, ends: Finished) -> tuple[jax.Array, jax.Array, jax.Array]
         before = jnp.where(step <= ends.steps, taken[2], at)
         return before, taken
 
-    items = (steps, trail.parents, trail.tokens, trail.logprobs)
+    first = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), pointers)
+    items = (steps, first.parents, first.tokens, first.logprobs)
     _, (tokens, logprobs, parents) = jax.lax.scan(
         back, jnp.zeros_like(ends.parents), items, reverse=True
     )

@@ -1,4 +1,4 @@
-"""What a beam search carries from token to token, and what stays fixed beside it.
+"""What a beam search carries from token to token.
 
 Axes: B prompts, G groups of a prompt, N = B * G rows that are searched, K beams of a
 row, C candidates of a row, T steps. Rows are prompt-major.
@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core.platform import Platform
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.core.shapes import Array
 from jaxdecode.decode.beam.scoring import Scoring
-from jaxdecode.transforms import Chain
+from jaxdecode.decode.rows import Rows
 
 EARLY = {False: 0, True: 1, "never": 2}
 
@@ -25,12 +26,12 @@ class Plan:
     Attributes:
       beams: K, beams of one group.
       groups: G.
-      candidates: C, how many candidates of a row are looked at.
+      candidates: C, how many candidates of a row are compared.
       steps_max: T, the most tokens a row may generate.
       sampled: whether candidates are drawn instead of taken from the top.
       renormalize: whether log-probs are normalised again after the edits.
-      memory: "auto", "shared" or "whole"; see `jaxdecode.decode.beam.memory`.
-      reads_tokens: whether the tokens of running hypotheses are kept side by side.
+      memory: "auto", "shared" or "whole"; see `jaxdecode.decode.beam.caches`.
+      platform: what the program is compiled for.
     """
 
     beams: int
@@ -40,7 +41,7 @@ class Plan:
     sampled: bool
     renormalize: bool
     memory: str
-    reads_tokens: bool
+    platform: Platform
 
     @property
     def prompt_beams(self) -> int:
@@ -65,44 +66,13 @@ class Phrases:
 
 
 @pytree
-class BeamJob:
-    """What a search was asked for.
+class BackPointers:
+    """What each beam appended at each step, and to which beam.
 
     Attributes:
-      chain: edits on log-probs, every parameter [N * K].
-      keys: row keys [B], or None where nothing is drawn.
-      prompt_lengths: int32 [N].
-      budgets: int32 [N], how many tokens a hypothesis may have.
-      eos_ids: int32 [E], padded with an id that no vocabulary has.
-      pad_id: int32.
-      scoring: how finished hypotheses are ranked, every parameter [N].
-      early: int32, a value of `EARLY`.
-      diversity: float32 [B], what a token costs that another group has just taken.
-      phrases: what each hypothesis must contain, or None.
-      plan: shapes and structure. Static.
-    """
-
-    chain: Chain
-    keys: Any
-    prompt_lengths: jax.Array
-    budgets: jax.Array
-    eos_ids: jax.Array
-    pad_id: jax.Array
-    scoring: Scoring
-    early: Any
-    diversity: jax.Array
-    phrases: Phrases | None
-    plan: Plan = static()
-
-
-@pytree
-class Trail:
-    """Back-pointers: what each beam appended at each step, and to which beam.
-
-    Attributes:
-      parents: int32 [T, N, K].
-      tokens: int32 [T, N, K].
-      logprobs: float32 [T, N, K], after the edits.
+      parents: int32 [N, T, K].
+      tokens: int32 [N, T, K].
+      logprobs: float32 [N, T, K], after the edits.
     """
 
     parents: jax.Array
@@ -110,23 +80,27 @@ class Trail:
     logprobs: jax.Array
 
     @staticmethod
-    def empty(steps: int, rows: int, beams: int) -> "Trail":
-        """Return a trail on which nothing happened: every beam is its own parent."""
-        shape = (steps, rows, beams)
+    def empty(rows: int, steps: int, beams: int) -> "BackPointers":
+        """Return back-pointers of no step: every beam is its own parent."""
+        shape = (rows, steps, beams)
         own = jnp.arange(beams, dtype=jnp.int32)
-        return Trail(
+        return BackPointers(
             parents=jnp.broadcast_to(own[None, None], shape),
             tokens=jnp.zeros(shape, jnp.int32),
             logprobs=jnp.zeros(shape, jnp.float32),
         )
 
-    def record(self, step: jax.Array, parents, tokens, logprobs) -> "Trail":
-        """Return the trail with one more step, each argument [N, K]."""
-        put = jax.lax.dynamic_update_index_in_dim
-        return Trail(
-            parents=put(self.parents, parents, step, 0),
-            tokens=put(self.tokens, tokens, step, 0),
-            logprobs=put(self.logprobs, logprobs, step, 0),
+    def record(self, step: jax.Array, parents, tokens, logprobs) -> "BackPointers":
+        """Return them with one more step [N] of each row; the rest [N, K]."""
+
+        def put(buffer, at, new):
+            return buffer.at[at].set(new, mode="drop")
+
+        over = jax.vmap(put)
+        return BackPointers(
+            parents=over(self.parents, step, parents),
+            tokens=over(self.tokens, step, tokens),
+            logprobs=over(self.logprobs, step, logprobs),
         )
 
 
@@ -152,42 +126,51 @@ class Finished:
 
 
 @pytree
-class BeamState:
-    """The carry of the loop.
+class Search:
+    """A search: what was asked for, and where it stands.
 
     Attributes:
-      memory: what the model remembers of every beam.
-      step: int32, tokens of each running hypothesis.
+      asked: what was asked for of each row, N of them; never started.
+      scoring: how finished hypotheses are ranked, every parameter [N].
+      early: int32, a value of `EARLY`.
+      diversity: float32 [B], what a token costs that another group has just taken.
+      phrases: what each hypothesis must contain, or None.
+      plan: shapes and structure. Static.
+      rows: the running hypotheses, N * K of them.
       open: bool [N], whether the row is still searched.
-      sound: bool [N], whether its logits were sound so far.
+      valid: bool [N], whether its logits were valid so far.
       scores: float32 [N, K], sums of log-probs; -inf is a beam that holds nothing.
-      tokens: int32 [N, K], the last tokens.
-      history: int32 [N * K, S], prompt and tokens of each beam, or None.
-      links: the chain's states, leaves [N * K, ...].
-      logits: float32 [N * K, V], the model's, for the next tokens.
       progress: int32 [N, K, P], matched tokens of each phrase, or None.
       finished: the best finished hypotheses.
-      trail: the back-pointers.
+      pointers: the back-pointers.
     """
 
+    # -- what was asked for
+    asked: Rows
+    scoring: Scoring
+    early: Any
+    diversity: jax.Array
+    phrases: Phrases | None
+    plan: Plan = static()
     # -- what evolves
-    memory: Any
-    step: jax.Array
-    open: jax.Array
-    sound: jax.Array
-    scores: jax.Array
-    tokens: jax.Array
-    history: Any
-    links: Any
-    logits: jax.Array
-    progress: Any
+    rows: Rows = dataclasses.field(kw_only=True)
+    open: Any = None
+    valid: Any = None
+    scores: Any = None
+    progress: Any = None
     # -- what is emitted
-    finished: Finished
-    trail: Trail
+    finished: Any = None
+    pointers: Any = None
+
+    @property
+    def step(self) -> jax.Array:
+        """Tokens of the running hypotheses of each row, int32 [N]."""
+        generated = self.rows.length - self.rows.prompt_length
+        return generated.reshape(-1, self.plan.beams)[:, 0]
 
 
 @pytree
-class Pool:
+class BeamCandidates:
     """Candidates of each row: a beam and a token to append to it.
 
     Attributes:
@@ -197,7 +180,7 @@ class Pool:
       logprobs: float32 [N, C], the token's own, after the edits.
       is_eos: bool [N, C].
       is_last: bool [N, C], whether the hypothesis is finished by this token.
-      may_finish: bool [N, C], whether it stands high enough to be kept if finished.
+      may_finish: bool [N, C], whether it ranks high enough to be kept if finished.
       progress: int32 [N, C, P], or None.
     """
 
@@ -210,7 +193,7 @@ class Pool:
     may_finish: jax.Array
     progress: Any
 
-    def take(self, index: jax.Array) -> "Pool":
+    def take(self, index: jax.Array) -> "BeamCandidates":
         """Return the candidates at int32 [N, M] of each row."""
         return jax.tree.map(lambda leaf: take_columns(leaf, index), self)
 

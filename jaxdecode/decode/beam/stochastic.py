@@ -18,29 +18,35 @@ Reference: Kool, van Hoof and Welling, Stochastic Beams and Where to Find Them, 
 arXiv 1903.06059.
 """
 
-import functools
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core.keys import no_key
+from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree, replace
-from jaxdecode.core.shapes import Array
+from jaxdecode.core.shapes import Array, KeyLike, TokenLists
 from jaxdecode.core.status import Status
-from jaxdecode.decode.beam import step as steps
-from jaxdecode.decode.beam.choose import is_eos, is_full
+from jaxdecode.decode.beam import steps
+from jaxdecode.decode.beam.choosing import is_eos, is_full
 from jaxdecode.decode.beam.request import Options, prepare_search
 from jaxdecode.decode.beam.result import walk
-from jaxdecode.decode.beam.sampling import check_key
-from jaxdecode.decode.beam.search import cut
-from jaxdecode.decode.beam.state import BeamJob, BeamState, Finished, Pool, take_columns
-from jaxdecode.decode.generate import steps_per_look
-from jaxdecode.decode.partition import Fixed, combine, partition
+from jaxdecode.decode.beam.state import (
+    BeamCandidates,
+    Finished,
+    Search,
+    take_columns,
+)
+from jaxdecode.decode.programs import check_model, compiled
 from jaxdecode.decode.prompts import Prompts
+from jaxdecode.decode.request import cut_columns
+from jaxdecode.decode.steps import drive
 from jaxdecode.sampling.noise import gumbel_at
 from jaxdecode.sampling.order import top_k
 from jaxdecode.transforms import Chain, Link, chain
 
+OPTIONS = ("max_new_tokens", "eos_ids", "pad_id", "memory", "new_tokens_max", "wide")
 ROOT = 0x5B5EA2C4  # folded into the first step's key: the noise of the empty text
 
 
@@ -87,25 +93,20 @@ class StochasticState:
       status: int32 [B, K + 1]; RUNNING while the text goes on.
     """
 
-    search: BeamState
+    search: Search
     perturbed: jax.Array
     lengths: jax.Array
     status: jax.Array
 
 
 def stochastic_beam_search(
-    model: Any,
-    prompts: Any,
-    key: Any,
+    model: Model,
+    prompts: TokenLists,
+    key: KeyLike,
     *,
     num_beams: int,
-    max_new_tokens: Any = 64,
     sampler: Link | Chain | None = None,
-    eos_ids: Any = None,
-    pad_id: Any = 0,
-    memory: str = "auto",
-    new_tokens_max: int | None = None,
-    wide: bool = False,
+    **options: Unpack[Options],
 ) -> StochasticBeams:
     """Draw `num_beams` different texts per prompt, without replacement.
 
@@ -119,14 +120,10 @@ def stochastic_beam_search(
       key: one key (row b takes `fold_in(key, b)`), keys [B], or seeds; consumed.
       num_beams: texts per prompt, K, in [1, vocabulary size - 1]; one beam more runs
         beside them to find the threshold.
-      max_new_tokens: >= 1, a number or one per prompt; a text ends there.
       sampler: a chain or a link, as in `generate`; the distribution is normalised
         again behind it. None is the model's own distribution.
-      eos_ids: ids that end a text: one, several or None.
-      pad_id: what stands behind a text's end.
-      memory: as in `beam_search`.
-      new_tokens_max: as in `beam_search`.
-      wide: as in `beam_search`.
+      **options: as in `beam_search`: max_new_tokens, eos_ids, pad_id, memory,
+        new_tokens_max, wide.
 
     Returns:
       `StochasticBeams`.
@@ -138,53 +135,37 @@ def stochastic_beam_search(
     Reference: Kool, van Hoof and Welling, 2019, arXiv 1903.06059; the estimator is
     theirs, with the (K + 1)-th largest perturbed log-prob as threshold.
     """
-    arrays, fixed = partition(model)
-    check_key("stochastic_beam_search", key)
-    options = Options(
-        max_new_tokens=max_new_tokens,
-        eos_ids=eos_ids,
-        pad_id=pad_id,
-        memory=memory,
-        new_tokens_max=new_tokens_max,
-        wide=wide,
-        renormalize=True,
-        spare_beams=1,
-    )
+    who = "stochastic_beam_search"
+    check_model(who, model)
+    if key is None:
+        raise no_key(who)
+    links = chain() if sampler is None else chain(sampler)
+    normalised: Any = options | {"renormalize": True}
+    given = (model, prompts, num_beams, links, normalised)
     request = prepare_search(
-        "stochastic_beam_search",
-        model,
-        prompts,
-        num_beams=num_beams,
-        links=chain() if sampler is None else chain(sampler),
-        options=options,
-        key=key,
+        who, *given, key=key, spare_beams=1, allowed=(*OPTIONS, "renormalize")
     )
-    found = _run(arrays, request.prompts, request.job, fixed=fixed)
-    return cut(found, None, request.width)
+    found = _run(model, request.prompts, request.search, request.pad_id)
+    return cut_columns(found, width=request.width, rows=request.search.plan.beams)
 
 
-@functools.partial(jax.jit, static_argnames=("fixed",))
-def _run(arrays, prompts: Prompts, job: BeamJob, *, fixed: Fixed) -> StochasticBeams:
-    model = combine(arrays, fixed)
-    state = start(model, prompts, job)
-
-    def go_on(state: StochasticState):
-        search = state.search
-        return jnp.any(search.open) & (search.step < job.plan.steps_max)
-
-    def body(state: StochasticState):
-        for _ in range(steps_per_look()):
-            state = advance(model, job, state)
-        return state
-
-    return _collect(job, jax.lax.while_loop(go_on, body, state))
+@compiled()
+def _run(model: Model, prompts: Prompts, search: Search, pad_id: Any):
+    texts = start(model, prompts, search)
+    texts = drive(
+        lambda texts: step(model, texts, pad_id),
+        texts,
+        lambda texts: steps.any_open(texts.search),
+        platform=search.plan.platform,
+    )
+    return _collect(texts, pad_id)
 
 
-def start(model, prompts: Prompts, job: BeamJob) -> StochasticState:
+def start(model: Model, prompts: Prompts, search: Search) -> StochasticState:
     """Read the prompts; each row then has one empty text with its noise."""
-    search = steps.start(model, prompts, job)
+    search = steps.start(model, prompts, search)
     keys = jax.vmap(lambda key: jax.random.fold_in(key, ROOT))(
-        steps.prompt_step_keys(job, search)
+        steps.prompt_step_keys(search)
     )
     zero = jnp.zeros((1,), jnp.int32)
     noise = jax.vmap(lambda key: gumbel_at(key, zero, 1))(keys)
@@ -196,61 +177,57 @@ def start(model, prompts: Prompts, job: BeamJob) -> StochasticState:
     )
 
 
-def advance(model, job: BeamJob, state: StochasticState) -> StochasticState:
+def step(model: Model, texts: StochasticState, pad_id: Any) -> StochasticState:
     """Bring every text that has not ended one token further."""
-    search = jax.lax.cond(
-        state.search.step > 0,
-        lambda s: steps.read(model, job, s),
-        lambda s: s,
-        state.search,
-    )
-    return extend(job, replace(state, search=search))
+    search, logits = steps.forward(model, texts.search)
+    return expand(replace(texts, search=search), logits, pad_id)
 
 
-def extend(job: BeamJob, state: StochasticState) -> StochasticState:
+def expand(texts: StochasticState, logits: jax.Array, pad_id: Any) -> StochasticState:
     """Choose the K + 1 best of all children and of the texts that have ended."""
-    search, vocab_size = state.search, state.search.logits.shape[1]
-    rows, sound = steps.log_rows(job, search, search.logits)
-    ended = state.status != Status.RUNNING
-    totals = search.scores[:, :, None] + rows
-    values = _children(state.perturbed, totals, steps.prompt_step_keys(job, search))
+    search, vocab_size = texts.search, logits.shape[1]
+    log_probs, valid = steps.log_rows(search, logits)
+    ended = texts.status != Status.RUNNING
+    totals = search.scores[:, :, None] + log_probs
+    values = _children(texts.perturbed, totals, steps.prompt_step_keys(search))
     stay = jnp.where(jnp.arange(vocab_size) == 0, 0.0, -jnp.inf)[None, None]
-    values = jnp.where(ended[:, :, None], state.perturbed[:, :, None] + stay, values)
+    values = jnp.where(ended[:, :, None], texts.perturbed[:, :, None] + stay, values)
 
-    beams = job.plan.beams
+    beams = search.plan.beams
     flat = values.reshape(values.shape[0], -1)
-    perturbed, index = jax.vmap(lambda row: top_k(row, beams))(flat)
+    platform = search.plan.platform
+    perturbed, index = jax.vmap(lambda row: top_k(row, beams, platform=platform))(flat)
     parents = (index // vocab_size).astype(jnp.int32)
     was = take_columns(ended, parents)
-    tokens = jnp.where(was, job.pad_id, (index % vocab_size).astype(jnp.int32))
-    lengths = jnp.where(was, take_columns(state.lengths, parents), search.step + 1)
+    tokens = jnp.where(was, pad_id, (index % vocab_size).astype(jnp.int32))
+    length = search.step[:, None] + 1
+    lengths = jnp.where(was, take_columns(texts.lengths, parents), length)
 
     def old_or_new(old, new):
         new = take_columns(new.reshape(new.shape[0], -1), index)
         return jnp.where(was, take_columns(old, parents), new)
 
-    ends = is_eos(job, tokens)
-    full = jnp.broadcast_to(is_full(job, search)[:, None], ends.shape)
+    ends = is_eos(search, tokens)
+    full = jnp.broadcast_to(is_full(search)[:, None], ends.shape)
     fresh = jnp.where(full, int(Status.LENGTH), int(Status.RUNNING))
     fresh = jnp.where(ends, int(Status.EOS), fresh).astype(jnp.int32)
-    status = jnp.where(was, take_columns(state.status, parents), fresh)
-    pool = Pool(
+    status = jnp.where(was, take_columns(texts.status, parents), fresh)
+    chosen = BeamCandidates(
         values=old_or_new(search.scores, totals),
         parents=parents,
         tokens=tokens,
-        logprobs=old_or_new(jnp.zeros_like(search.scores), rows),
+        logprobs=old_or_new(jnp.zeros_like(search.scores), log_probs),
         is_eos=ends,
         is_last=status != Status.RUNNING,
         may_finish=ends,
         progress=None,
     )
     running = (status == Status.RUNNING) & (perturbed > -jnp.inf)
+    search = replace(search, valid=valid, open=search.open & valid)
     search = replace(
-        steps.follow(job, search, pool, vocab_size),
-        scores=pool.values,
-        step=search.step + 1,
-        sound=sound,
-        open=search.open & sound & jnp.any(running, axis=1),
+        steps.reorder(search, chosen, vocab_size),
+        scores=chosen.values,
+        open=search.open & jnp.any(running, axis=1),
     )
     return StochasticState(search, perturbed, lengths, status)
 
@@ -273,31 +250,32 @@ def _children(perturbed: jax.Array, totals: jax.Array, keys: Any) -> jax.Array:
     return jnp.where(totals > -jnp.inf, shifted, -jnp.inf)
 
 
-def _collect(job: BeamJob, state: StochasticState) -> StochasticBeams:
-    search, last = state.search, job.plan.steps_max - 1
-    trail = search.trail
+def _collect(texts: StochasticState, pad_id: Any) -> StochasticBeams:
+    search, steps_max = texts.search, texts.search.plan.steps_max
+    last = steps_max - 1
+    pointers = search.pointers
     ends = Finished(
         scores=search.scores,
-        steps=jnp.full(state.lengths.shape, last, jnp.int32),
-        parents=trail.parents[last],
-        tokens=trail.tokens[last],
-        logprobs=trail.logprobs[last],
-        status=state.status,
+        steps=jnp.full(texts.lengths.shape, last, jnp.int32),
+        parents=pointers.parents[:, last],
+        tokens=pointers.tokens[:, last],
+        logprobs=pointers.logprobs[:, last],
+        status=texts.status,
     )
-    tokens, logprobs, _ = walk(trail, ends)
-    exists = search.sound[:, None] & (state.perturbed > -jnp.inf)
-    threshold = jnp.where(search.sound, state.perturbed[:, -1], -jnp.inf)
-    lengths = jnp.where(exists, state.lengths, 0)
-    real = jnp.arange(job.plan.steps_max)[None, None] < lengths[:, :, None]
+    tokens, logprobs, _ = walk(pointers, ends)
+    exists = search.valid[:, None] & (texts.perturbed > -jnp.inf)
+    threshold = jnp.where(search.valid, texts.perturbed[:, -1], -jnp.inf)
+    lengths = jnp.where(exists, texts.lengths, 0)
+    real = jnp.arange(steps_max)[None, None] < lengths[:, :, None]
     own = jnp.where(exists, search.scores, -jnp.inf)
     above = jnp.where(exists, own - threshold[:, None], -jnp.inf)
     inclusion = jnp.log(-jnp.expm1(-jnp.exp(above)))
-    status = jnp.where(exists, state.status, int(Status.INVALID)).astype(jnp.int8)
+    status = jnp.where(exists, texts.status, int(Status.INVALID)).astype(jnp.int8)
     found = StochasticBeams(
-        tokens=jnp.where(real, tokens, job.pad_id),
+        tokens=jnp.where(real, tokens, pad_id),
         lengths=lengths,
         logprobs=own,
-        perturbed=jnp.where(exists, state.perturbed, -jnp.inf),
+        perturbed=jnp.where(exists, texts.perturbed, -jnp.inf),
         threshold=threshold,
         inclusion=inclusion,
         weights=jnp.where(exists, jnp.exp(own - inclusion), 0.0),

@@ -11,7 +11,7 @@ from jaxdecode.decode.beam import (
     beam_search,
     stochastic_beam_search,
 )
-from jaxdecode.decode.beam.request import Options, check_beams
+from jaxdecode.decode.beam.request import check_beams
 from tests.decode.beam.decay import decay
 
 V = 11
@@ -76,7 +76,7 @@ def test_arguments_of_the_wrong_kind_are_refused(kind):
 
 def test_more_candidates_than_an_int32_can_count_are_refused():
     with pytest.raises(ValueError, match="must be <= 2147483647, got 50000 \\* 50000"):
-        check_beams("beam_search", 50000, 50000, Options())
+        check_beams("beam_search", 50000, 50000)
 
 
 @pytest.mark.parametrize("search", [beam_sample, stochastic_beam_search])

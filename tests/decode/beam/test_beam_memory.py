@@ -7,11 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdecode.decode.beam import beam_search
-from jaxdecode.decode.beam import search as searches
-from jaxdecode.decode.beam.memory import can_share
+from jaxdecode.decode.beam import beam_search, searching
+from jaxdecode.decode.beam.caches import can_share
 from jaxdecode.decode.beam.request import Options, prepare_search
-from jaxdecode.decode.partition import partition
 from jaxdecode.models import ModelConfig, build, random_params
 from jaxdecode.transforms import chain
 
@@ -98,13 +96,11 @@ def test_a_model_that_cannot_share_is_searched_with_whole_caches():
 
 def compiled(memory):
     model = model_of(LLAMA)
-    request = prepare_search(
-        "beam_search", model, PROMPTS, num_beams=BEAMS, links=chain(),
-        options=Options(max_new_tokens=STEPS, memory=memory),
-    )  # fmt: skip
-    arrays, fixed = partition(model)
-    lowered = searches.run.lower(arrays, request.prompts, request.job, fixed=fixed)
-    return lowered.compile()
+    options = Options(max_new_tokens=STEPS, memory=memory)
+    given = ("beam_search", model, PROMPTS, BEAMS, chain(), options)
+    request = prepare_search(*given)
+    asked = (request.prompts, request.search, request.pad_id)
+    return searching.run.lower(model, *asked).compile()
 
 
 def steps_of(program):

@@ -1,44 +1,31 @@
 """Reading prompts: in one call while they are short, in chunks of columns beyond that.
 
     for start in range(0, longest prompt, chunk):
-        said, cache = model(tokens[:, start : start + chunk], ...)
-        keep what was said of the rows whose last token was among these
+        part, cache = model(tokens[:, start : start + chunk], ...)
+        logits = part, in the rows whose last token was among these
 
 What a call needs beside the cache grows with the number of tokens it reads, and what
 attention needs also with the columns they look at; chunks put a bound on both. Knows
 any `Model`.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdecode.core.protocol import Model
+from jaxdecode.core.platform import Platform, backend
+from jaxdecode.core.protocol import Model, ReadsPrompts
 from jaxdecode.decode.prompts import Prompts
-
-COLUMNS_MAX = 256  # of a call on CPU, where a longer one is no faster
-TOKENS_MAX = 1024  # rows times columns of a call on CPU
-ACCELERATOR = 8  # times as many where products must be large to be fast
-
-
-@runtime_checkable
-class ReadsPrompts(Protocol):
-    """An optional extension of `Model`, for one to whom a prompt's end means something.
-
-    Any other model is called several times for a long prompt and cannot tell which call
-    is the last.
-    """
-
-    def read_prompts(
-        self, prompts: Prompts, cache: Any, *, reversible: bool
-    ) -> tuple[jax.Array, Any]:
-        """Read whole prompts as `prefill` does, which leaves them to this method."""
-        ...
 
 
 def prefill(
-    model: Model, prompts: Prompts, cache: Any, *, reversible: bool = False
+    model: Model,
+    prompts: Prompts,
+    cache: Any,
+    *,
+    platform: Platform | None = None,
+    reversible: bool = False,
 ) -> tuple[jax.Array, Any]:
     """Read every prompt, and return the logits behind its last token.
 
@@ -47,6 +34,7 @@ def prefill(
       prompts: the prompts, B of them. Columns behind the longest one are read only as
         far as its chunk goes.
       cache: an empty cache of the model with at least as many columns as the prompts.
+      platform: says how much is read at once; None is JAX's default backend. Static.
       reversible: whether the result can be differentiated in reverse; all columns are
         then read. Static.
 
@@ -58,7 +46,7 @@ def prefill(
         return model.read_prompts(prompts, cache, reversible=reversible)
     tokens, lengths = jnp.asarray(prompts.tokens), jnp.asarray(prompts.lengths)
     count, width = tokens.shape
-    chunk = columns_per_call(count)
+    chunk = columns_per_call(count, platform or backend())
     if width <= chunk:
         positions = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), (count, width))
         return model(tokens, positions, cache, at=lengths - 1)
@@ -74,8 +62,8 @@ def prefill(
         positions = jnp.broadcast_to(start + steps, part.shape)
         at = lengths - 1 - start
         inside = jnp.clip(at, 0, chunk - 1)
-        said, cache = model(part, positions, cache, at=inside)
-        return jnp.where((at == inside)[:, None], said, logits), cache
+        read_now, cache = model(part, positions, cache, at=inside)
+        return jnp.where((at == inside)[:, None], read_now, logits), cache
 
     if reversible:
         chunks = -(-width // chunk)
@@ -86,8 +74,8 @@ def prefill(
     return jax.lax.fori_loop(0, chunks, read, (nothing, cache))
 
 
-def columns_per_call(rows: int) -> int:
+def columns_per_call(rows: int, platform: Platform) -> int:
     """Return how many columns of `rows` prompts are read at a time, a power of two."""
-    more = 1 if jax.default_backend() == "cpu" else ACCELERATOR
-    columns = max(1, TOKENS_MAX * more // rows)
-    return min(COLUMNS_MAX * more, max(16, 1 << columns.bit_length() - 1))
+    columns = max(1, platform.tokens_per_call // rows)
+    rounded = 1 << columns.bit_length() - 1
+    return min(platform.columns_per_call, max(16, rounded))

@@ -1,39 +1,37 @@
 """`beam_search`: prompts in, the best hypotheses out, in one compiled program."""
 
-import functools
 from typing import Any
 
-import jax
-import numpy as np
-
-from jaxdecode.core import check
+from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import replace
-from jaxdecode.decode.beam import step as steps
+from jaxdecode.core.shapes import PerRow, TokenIds, TokenLists
+from jaxdecode.decode.beam import steps
 from jaxdecode.decode.beam.request import BeamRequest, Options, as_edits, prepare_search
 from jaxdecode.decode.beam.result import Beams, collect
 from jaxdecode.decode.beam.scoring import Scoring
-from jaxdecode.decode.beam.state import BeamJob
-from jaxdecode.decode.generate import steps_per_look
-from jaxdecode.decode.partition import Fixed, combine, partition
+from jaxdecode.decode.beam.state import Search
+from jaxdecode.decode.programs import check_model, compiled
 from jaxdecode.decode.prompts import Prompts
+from jaxdecode.decode.request import cut_columns
+from jaxdecode.decode.steps import drive
 from jaxdecode.transforms import Chain, Link
 
 
 def beam_search(
-    model: Any,
-    prompts: Any,
+    model: Model,
+    prompts: TokenLists,
     *,
     num_beams: int,
-    max_new_tokens: Any = 64,
-    length_penalty: Any = 1.0,
+    max_new_tokens: PerRow = 64,
+    length_penalty: PerRow = 1.0,
     early_stopping: bool | str = False,
     num_return: int = 1,
     edits: Link | Chain | None = None,
-    eos_ids: Any = None,
-    pad_id: Any = 0,
+    eos_ids: TokenIds | None = None,
+    pad_id: int = 0,
     scoring: Scoring | Any = None,
     groups: int = 1,
-    diversity: Any = 0.0,
+    diversity: PerRow = 0.0,
     required: Any = None,
     renormalize: bool = False,
     return_parents: bool = False,
@@ -47,7 +45,7 @@ def beam_search(
     its score divides that by `length ** length_penalty`, the eos counted and the prompt
     not. The rule is Hugging Face's: of the C = max(2, 1 + number of eos ids) * num_beams
     best extensions, finished ones among the first `num_beams` are kept, and the best
-    unfinished ones go on. `step.py` has it as ten lines of Python.
+    unfinished ones go on. `steps.py` has it as ten lines of Python.
 
     Recompiles for another model structure, number of rows, bucket of prompt length or of
     `max_new_tokens`, links, kind of scoring, number of eos ids, and for `num_beams`,
@@ -99,7 +97,7 @@ def beam_search(
     et al., Diverse Beam Search, 2016, arXiv 1610.02424. Post and Vilar, Fast Lexically
     Constrained Decoding, 2018, arXiv 1804.06609.
     """
-    arrays, fixed = partition(model)
+    check_model("beam_search", model)
     options = Options(
         max_new_tokens=max_new_tokens,
         length_penalty=length_penalty,
@@ -120,40 +118,28 @@ def beam_search(
         "beam_search",
         model,
         prompts,
-        num_beams=num_beams,
-        links=as_edits("beam_search", edits),
-        options=options,
+        num_beams,
+        as_edits("beam_search", edits),
+        options,
     )
-    return finish(arrays, fixed, request, with_parents=return_parents)
+    return find(model, request, with_parents=return_parents)
 
 
-def finish(arrays, fixed: Fixed, request: BeamRequest, *, with_parents: bool) -> Beams:
+def find(model: Model, request: BeamRequest, *, with_parents: bool) -> Beams:
     """Run a checked request and cut the result to the columns asked for."""
-    found = run(arrays, request.prompts, request.job, fixed=fixed)
-    found = cut(found, request.num_return, request.width)
+    found = run(model, request.prompts, request.search, request.pad_id)
+    found = cut_columns(found, width=request.width, rows=request.num_return)
     return found if with_parents else replace(found, parents=None)
 
 
-@functools.partial(jax.jit, static_argnames=("fixed",))
-def run(arrays, prompts: Prompts, job: BeamJob, *, fixed: Fixed) -> Beams:
-    """Search, compiled: the model's arrays, the prompts and the job are data."""
-    model = combine(arrays, fixed)
-    state = steps.start(model, prompts, job)
-    state = steps.run(model, job, state, steps=steps_per_look())
-    return collect(job, state)
-
-
-def cut(found: Any, rows: int | None, width: int) -> Any:
-    """Cut a result's leaves [B, K] and [B, K, T] to `rows` hypotheses, `width` tokens.
-
-    Outside a trace this goes through numpy: a device slice would be a program for each
-    size.
-    """
-
-    def one(leaf):
-        small = (slice(None), slice(rows), slice(width))[: np.ndim(leaf)]
-        if check.is_traced(leaf):
-            return leaf[small]
-        return jax.device_put(np.asarray(leaf)[small])
-
-    return jax.tree.map(one, found)
+@compiled()
+def run(model: Model, prompts: Prompts, search: Search, pad_id: Any) -> Beams:
+    """Search, compiled: the model's arrays, the prompts and what was asked are data."""
+    search = steps.start(model, prompts, search)
+    search = drive(
+        lambda search: steps.step(model, search),
+        search,
+        steps.any_open,
+        platform=search.plan.platform,
+    )
+    return collect(search, pad_id)

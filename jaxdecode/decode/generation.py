@@ -1,22 +1,25 @@
 """`generate`: prompts in, tokens out, in one compiled program."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.core.keys import no_key
+from jaxdecode.core.platform import Platform
+from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree
-from jaxdecode.core.shapes import Array
-from jaxdecode.decode import loop as loops
-from jaxdecode.decode.partition import Fixed, combine, partition
+from jaxdecode.core.shapes import Array, KeyLike, PerRow, TokenIds, TokenLists
+from jaxdecode.decode import steps
+from jaxdecode.decode.programs import check_model, compiled
 from jaxdecode.decode.prompts import Prompts
-from jaxdecode.decode.request import Request, prepare
-from jaxdecode.decode.state import Job, State, new_tokens
+from jaxdecode.decode.request import Options, Request, cut_columns, prepare
+from jaxdecode.decode.rows import Rows, any_running, generated_tokens
+from jaxdecode.decode.stops import Stops
+from jaxdecode.native import current_platform
 from jaxdecode.transforms import Chain, Link
 
 
@@ -52,16 +55,16 @@ class Generation:
 
 
 def generate(
-    model: Any,
-    prompts: Any,
-    key: Any,
+    model: Model,
+    prompts: TokenLists,
+    key: KeyLike,
     *,
     sampler: Link | Chain | None = None,
-    max_new_tokens: Any = 64,
-    eos_ids: Any = None,
-    pad_id: Any = 0,
+    max_new_tokens: PerRow = 64,
+    eos_ids: TokenIds | None = None,
+    pad_id: int = 0,
     num_samples: int = 1,
-    stop: Any = None,
+    stop: Sequence[Sequence[int]] | Stops | None = None,
     observe: Sequence[str] = (),
     loop: str = "while",
     new_tokens_max: int | None = None,
@@ -109,121 +112,111 @@ def generate(
         prompt with its new tokens beyond the model's length, parameters that do not fit
         the batch. All before anything compiles.
     """
-    arrays, fixed = partition(model)
+    check_model("generate", model)
     check.choice("generate", "loop", loop, ("while", "scan"))
-    request = prepare(
-        "generate",
-        model,
-        prompts,
-        key,
+    options = Options(
         sampler=sampler,
         max_new_tokens=max_new_tokens,
         eos_ids=eos_ids,
         pad_id=pad_id,
         num_samples=num_samples,
-        new_tokens_max=new_tokens_max,
-        exact=loop == "scan",
         stop=stop,
         observe=observe,
+        new_tokens_max=new_tokens_max,
     )
-    result = _run(arrays, request.prompts, request.job, fixed=fixed, loop=loop)
-    return _cut(result, request)
+    request = _prepare("generate", model, prompts, key, options, loop)
+    arguments, static = _arguments(request, loop)
+    result = _run(model, *arguments, **static)
+    return cut_columns(result, width=request.width)
 
 
 def trace(
     model: Any,
-    prompts: Any,
-    key: Any,
+    prompts: TokenLists,
+    key: KeyLike,
     *,
-    sampler: Link | Chain | None = None,
-    max_new_tokens: Any = 64,
-    eos_ids: Any = None,
-    num_samples: int = 1,
     loop: str = "while",
+    platform: Platform | None = None,
+    **options: Unpack[Options],
 ) -> jax.stages.Traced:
     """Return the program that `generate` would run, traced: to be read, not run.
 
-    `trace(...).lower().compile().memory_analysis()` says what a run needs.
+    `trace(...).lower().compile().memory_analysis()` says what a run needs. Arrays of the
+    model may be `jax.ShapeDtypeStruct`, so that no weights need be in memory.
 
     Args:
       model: as in `generate`.
       prompts: as in `generate`.
       key: as in `generate`.
-      sampler: as in `generate`.
-      max_new_tokens: as in `generate`.
-      eos_ids: as in `generate`.
-      num_samples: as in `generate`.
       loop: as in `generate`.
+      platform: what to compile for; None is this process's.
+      **options: as in `generate`.
 
     Raises:
       TypeError: as `generate`.
       ValueError: as `generate`.
     """
-    arrays, fixed = partition(model)
+    check_model("trace", model)
     check.choice("trace", "loop", loop, ("while", "scan"))
-    request = prepare(
-        "trace",
+    request = _prepare("trace", model, prompts, key, options, loop)
+    arguments, static = _arguments(request, loop, platform)
+    return _run.trace(model, *arguments, **static)
+
+
+def collect(rows: Rows, pad_id: Any) -> Generation:
+    """Return what rows hold, started ones and finished ones."""
+    return Generation(
+        tokens=generated_tokens(rows, pad_id),
+        lengths=rows.length - rows.prompt_length,
+        model_logprobs=rows.model_logprobs,
+        sampling_logprobs=rows.sampling_logprobs,
+        status=rows.status.astype(jnp.int8),
+        observations=rows.observed,
+    )
+
+
+def _prepare(who, model, prompts, key, options: Options, loop: str) -> Request:
+    if key is None:
+        raise no_key(who)
+    return prepare(who, model, prompts, key, options, exact=loop == "scan")
+
+
+def _arguments(request: Request, loop: str, platform: Platform | None = None):
+    arguments = (request.prompts, request.rows, request.pad_id)
+    static = {
+        "new_tokens_max": request.new_tokens_max,
+        "loop": loop,
+        "platform": platform or current_platform(),
+    }
+    return arguments, static
+
+
+@compiled(static=("new_tokens_max", "loop", "platform"))
+def _run(
+    model: Model,
+    prompts: Prompts,
+    rows: Rows,
+    pad_id: Any,
+    *,
+    new_tokens_max: int,
+    loop: str,
+    platform: Platform,
+) -> Generation:
+    reversible = loop == "scan"
+    rows = steps.start(
         model,
         prompts,
-        key,
-        sampler=sampler,
-        max_new_tokens=max_new_tokens,
-        eos_ids=eos_ids,
-        pad_id=0,
-        num_samples=num_samples,
-        exact=loop == "scan",
+        rows,
+        new_tokens_max=new_tokens_max,
+        platform=platform,
+        reversible=reversible,
     )
-    return _run.trace(arrays, request.prompts, request.job, fixed=fixed, loop=loop)
 
+    def step(rows):
+        return steps.step(model, rows, platform=platform, reversible=reversible)
 
-@functools.partial(jax.jit, static_argnames=("fixed", "loop"))
-def _run(arrays, prompts: Prompts, job: Job, *, fixed: Fixed, loop: str) -> Generation:
-    model = combine(arrays, fixed)
-    state = loops.start(model, prompts, job, reversible=loop == "scan")
-    if loop == "scan":
-        state = loops.run_scan(model, job, state)
+    if reversible:
+        rows = steps.repeat(step, rows, new_tokens_max)
     else:
-        state = loops.run_while(
-            model, job, state, until=job.new_tokens_max, steps=steps_per_look()
-        )
-    return collect(job, state)
-
-
-def collect(job: Job, state: State) -> Generation:
-    """Return what a finished state holds."""
-    return Generation(
-        tokens=new_tokens(job, state, job.new_tokens_max),
-        lengths=state.lengths - job.prompt_lengths,
-        model_logprobs=state.model_logprobs,
-        sampling_logprobs=state.sampling_logprobs,
-        status=state.status.astype(jnp.int8),
-        observations=state.observed,
-    )
-
-
-def steps_per_look() -> int:
-    """Return how many tokens to draw between two looks at whether all rows have ended.
-
-    On an accelerator each look is a round trip to the host; on CPU it costs nothing.
-    """
-    return 1 if jax.default_backend() == "cpu" else 8
-
-
-def _cut(result: Generation, request: Request) -> Generation:
-    """Cut the output's bucket to the columns that were asked for.
-
-    Outside a trace this goes through numpy: a device slice would be a program for each
-    width.
-    """
-    width = request.width
-    if width == request.job.new_tokens_max:
-        return result
-
-    def cut(leaf):
-        if leaf.ndim == 1:
-            return leaf
-        if check.is_traced(leaf):
-            return leaf[:, :width]
-        return jax.device_put(np.asarray(leaf)[:, :width])
-
-    return jax.tree.map(cut, result)
+        rows = steps.drive(step, rows, any_running, platform=platform)
+    return collect(rows, pad_id)

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core.pytree import replace
-from jaxdecode.decode.beam.state import BeamJob, BeamState, Pool, take_columns
+from jaxdecode.core.rows import repeat_rows, take_rows
+from jaxdecode.decode.beam.state import BeamCandidates, Search, take_columns
 from jaxdecode.sampling.noise import gumbel_at
 from jaxdecode.sampling.order import top_k
 
 
-def best_of(job: BeamJob, totals: jax.Array, keys: Any) -> jax.Array:
+def best_of(search: Search, totals: jax.Array, keys: Any) -> jax.Array:
     """Return the C candidates of each row, best first, as indices into [K * V].
 
     With `plan.sampled` they are drawn without replacement, in proportion to
@@ -27,52 +28,51 @@ def best_of(job: BeamJob, totals: jax.Array, keys: Any) -> jax.Array:
     2019, arXiv 1903.06059, for the draw.
     """
     flat = totals.reshape(totals.shape[0], -1)
-    if job.plan.sampled:
+    if search.plan.sampled:
         size = flat.shape[1]
         every = jnp.arange(size, dtype=jnp.int32)
         flat = flat + jax.vmap(lambda key: gumbel_at(key, every, size))(keys)
-    return jax.vmap(lambda row: top_k(row, job.plan.candidates)[1])(flat)
+    return jax.vmap(lambda row: top_k(row, search.plan.candidates)[1])(flat)
 
 
-def plain_pool(
-    job: BeamJob, state: BeamState, rows: jax.Array, totals: jax.Array, keys: Any
-) -> tuple[Pool, jax.Array]:
+def plain_candidates(
+    search: Search, rows: jax.Array, totals: jax.Array, keys: Any
+) -> tuple[BeamCandidates, jax.Array]:
     """Return the candidates of each row and which K of them its beams become.
 
     Args:
-      job: what was asked for.
-      state: the search before this step; only `step` is read.
+      search: the search before this step.
       rows: float32 [N, K, V], what each token would add to `token_logprobs`.
       totals: float32 [N, K, V], the sums to be compared; -inf is no candidate.
       keys: the step's keys [N], or None.
 
     Returns:
-      The pool [N, C], and int32 [N, K]: its columns that go on, best first. Where
+      The candidates [N, C], and int32 [N, K]: its columns that go on, best first. Where
       fewer than K can go on, the rest point at candidates that are finished.
     """
     vocab_size = rows.shape[2]
-    index = best_of(job, totals, keys)
+    index = best_of(search, totals, keys)
     tokens = (index % vocab_size).astype(jnp.int32)
-    pool = Pool(
+    found = BeamCandidates(
         values=take_columns(totals.reshape(totals.shape[0], -1), index),
         parents=(index // vocab_size).astype(jnp.int32),
         tokens=tokens,
         logprobs=take_columns(rows.reshape(rows.shape[0], -1), index),
-        is_eos=is_eos(job, tokens),
+        is_eos=is_eos(search, tokens),
         is_last=jnp.zeros(tokens.shape, bool),
         may_finish=jnp.broadcast_to(
-            jnp.arange(tokens.shape[1])[None] < job.plan.beams, tokens.shape
+            jnp.arange(tokens.shape[1])[None] < search.plan.beams, tokens.shape
         ),
         progress=None,
     )
-    pool = replace(pool, is_last=pool.is_eos | is_full(job, state)[:, None])
-    _, kept = jax.lax.top_k(going_on(pool), job.plan.beams)
-    return pool, kept
+    found = replace(found, is_last=found.is_eos | is_full(search)[:, None])
+    _, kept = jax.lax.top_k(unfinished(found), search.plan.beams)
+    return found, kept
 
 
-def grouped_pool(
-    job: BeamJob, state: BeamState, rows: jax.Array, totals: jax.Array, keys: Any
-) -> tuple[Pool, jax.Array]:
+def grouped_candidates(
+    search: Search, rows: jax.Array, totals: jax.Array, keys: Any
+) -> tuple[BeamCandidates, jax.Array]:
     """Choose group after group; each pays for tokens that earlier ones just took.
 
     A group's totals are lowered by `diversity` times the number of beams of earlier
@@ -81,46 +81,57 @@ def grouped_pool(
 
     Reference: Vijayakumar et al., Diverse Beam Search, 2016, arXiv 1610.02424.
     """
-    groups = job.plan.groups
+    groups = search.plan.groups
     if groups == 1:
-        return plain_pool(job, state, rows, totals, keys)
+        return plain_candidates(search, rows, totals, keys)
     count, vocab_size = totals.shape[0] // groups, totals.shape[2]
     taken = jnp.zeros((count, vocab_size), jnp.float32)
-    found = []
+    parts = []
     for group in range(groups):
-
-        def of_group(tree, group=group):
-            return jax.tree.map(lambda leaf: leaf[group::groups], tree)
-
-        price = job.diversity[:, None] * taken
-        part = of_group((rows, totals))
-        part_job = replace(job, budgets=of_group(job.budgets))
-        part_state = replace(state, open=of_group(state.open))
-        pool, kept = plain_pool(
-            part_job, part_state, part[0], part[1] - price[:, None], of_group(keys)
-        )
-        found.append((pool, kept))
-        beams = pool.take(kept)
-        counts = (going_on(beams) > -jnp.inf) & part_state.open[:, None]
+        index = jnp.arange(count, dtype=jnp.int32) * groups + group
+        part = _group_of(search, index)
+        part_rows, part_totals, part_keys = take_rows((rows, totals, keys), index)
+        price = search.diversity[:, None] * taken
+        part_totals = part_totals - price[:, None]
+        found, kept = plain_candidates(part, part_rows, part_totals, part_keys)
+        parts.append((found, kept))
+        beams = found.take(kept)
+        counts = (unfinished(beams) > -jnp.inf) & part.open[:, None]
         taken = jax.vmap(lambda row, ids, on: row.at[ids].add(on))(
             taken, beams.tokens, counts.astype(jnp.float32)
         )
-    return jax.tree.map(_interleave, *found)
+    return jax.tree.map(_interleave, *parts)
 
 
-def going_on(pool: Pool) -> jax.Array:
+def _group_of(search: Search, index: jax.Array) -> Search:
+    """Return what choosing needs of one group of each prompt, at rows `index`."""
+    beams = search.plan.beams
+    slots = repeat_rows(index * beams, beams) + jnp.tile(
+        jnp.arange(beams, dtype=jnp.int32), index.shape[0]
+    )
+    lengths = (search.rows.length, search.rows.prompt_length)
+    length, prompt_length = take_rows(lengths, slots)
+    return replace(
+        search,
+        asked=take_rows(search.asked, index),
+        open=search.open[index],
+        rows=replace(search.rows, length=length, prompt_length=prompt_length),
+    )
+
+
+def unfinished(found: BeamCandidates) -> jax.Array:
     """Return the values of candidates that are not finished; -inf for the others."""
-    return jnp.where(pool.is_last, -jnp.inf, pool.values)
+    return jnp.where(found.is_last, -jnp.inf, found.values)
 
 
-def is_eos(job: BeamJob, tokens: jax.Array) -> jax.Array:
-    """Say of tokens [N, C] whether they end a hypothesis."""
-    return jnp.any(tokens[:, :, None] == job.eos_ids[None, None], axis=2)
+def is_eos(search: Search, tokens: jax.Array) -> jax.Array:
+    """Whether each of the tokens [N, C] ends a hypothesis."""
+    return jnp.any(tokens[:, :, None] == search.asked.ends[:, None], axis=2)
 
 
-def is_full(job: BeamJob, state: BeamState) -> jax.Array:
-    """Say of each row whether the token appended now is the last one it may have."""
-    return state.step + 1 >= job.budgets
+def is_full(search: Search) -> jax.Array:
+    """Whether the token appended now is the last one that a row may have, bool [N]."""
+    return search.step + 1 >= search.asked.budget
 
 
 def _interleave(*parts: jax.Array) -> jax.Array:

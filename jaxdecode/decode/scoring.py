@@ -11,7 +11,6 @@ be differentiated with respect to the model. In ordinary Python, for one row:
         model_logprobs[t], sampling_logprobs[t] = log p(token) under raw, under row
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -20,13 +19,16 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.keys import prompt_keys, sample_keys, step_keys
+from jaxdecode.core.platform import Platform
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree
-from jaxdecode.core.shapes import Array
-from jaxdecode.decode.partition import Fixed, combine, partition
-from jaxdecode.decode.prefill import prefill
+from jaxdecode.core.rows import repeat_rows
+from jaxdecode.core.shapes import Array, KeyLike, TokenLists
+from jaxdecode.decode.prefilling import prefill
+from jaxdecode.decode.programs import check_model, compiled
 from jaxdecode.decode.prompts import Prompts, as_prompts
-from jaxdecode.sampling import observe, over_rows, process_seen
+from jaxdecode.native import current_platform
+from jaxdecode.sampling import init_rows, observe, process_seen, update_rows
 from jaxdecode.sampling.stats import logprobs_of
 from jaxdecode.transforms import Chain, Context, Drawn, Link, as_chain
 
@@ -49,12 +51,12 @@ class Score:
 
 
 def score(
-    model: Any,
-    prompts: Any,
-    continuations: Any,
+    model: Model,
+    prompts: TokenLists,
+    continuations: TokenLists,
     *,
     sampler: Link | Chain | None = None,
-    key: Any = None,
+    key: KeyLike | None = None,
 ) -> Score:
     """Return the log-probabilities of given continuations, teacher-forced.
 
@@ -89,7 +91,7 @@ def score(
         continuation beyond the model's length, a number of continuations that does not
         fit, or no key for a link that needs one.
     """
-    arrays, fixed = partition(model)
+    check_model("score", model)
     read = as_prompts("score", prompts, model.vocab_size, model.max_length)
     count = read.tokens.shape[0]
     given = as_prompts(
@@ -118,21 +120,25 @@ def score(
     keys = (
         None if key is None else sample_keys(prompt_keys("score", key, count), samples)
     )
-    result = _run(arrays, read, given, chain, keys, fixed=fixed)
+    platform = current_platform()
+    result = _run(model, read, given, chain, keys, platform=platform)
     return _fit(result, _width(continuations))
 
 
-@functools.partial(jax.jit, static_argnames=("fixed",))
-def _run(arrays, prompts: Prompts, given: Prompts, chain, keys, *, fixed: Fixed):
-    model = combine(arrays, fixed)
+@compiled(static=("platform",))
+def _run(
+    model: Model, prompts: Prompts, given: Prompts, chain, keys, *, platform: Platform
+) -> Score:
     times = given.tokens.shape[0] // prompts.tokens.shape[0]
-    prompts = jax.tree.map(lambda leaf: jnp.repeat(leaf, times, axis=0), prompts)
+    prompts = repeat_rows(prompts, times)
     tokens = _joined(prompts, given, model.max_length)
-    logits = _logits(model, prompts, tokens, given.tokens.shape[1])  # [T, R, V]
-    own = jax.vmap(_share, (0, 1))(logits, given.tokens).T
+    width = given.tokens.shape[1]
+    logits = _logits(model, prompts, tokens, width, platform)  # [T, R, V]
+    own = jax.vmap(_logprobs, (0, 1))(logits, given.tokens).T
     drawn = own
     if chain is not None:
-        drawn = _replay(chain, logits, tokens, prompts.lengths, given, keys)
+        replayed = (logits, tokens, prompts.lengths, given, keys)
+        drawn = _replay(chain, *replayed, platform)
     real = jnp.arange(given.tokens.shape[1])[None, :] < given.lengths[:, None]
     return Score(
         model_logprobs=jnp.where(real, own, 0.0),
@@ -141,7 +147,9 @@ def _run(arrays, prompts: Prompts, given: Prompts, chain, keys, *, fixed: Fixed)
     )
 
 
-def _logits(model: Model, prompts: Prompts, tokens: jax.Array, width: int) -> jax.Array:
+def _logits(
+    model: Model, prompts: Prompts, tokens: jax.Array, width: int, platform: Platform
+) -> jax.Array:
     """Return the logits from which each of `width` tokens is drawn, [T, R, V].
 
     The prompt is read first, and alone, as `generate` reads it; the rest follows from
@@ -149,7 +157,7 @@ def _logits(model: Model, prompts: Prompts, tokens: jax.Array, width: int) -> ja
     """
     count, columns = tokens.shape
     cache = model.init_cache(count, columns)
-    first, cache = prefill(model, prompts, cache, reversible=True)
+    first, cache = prefill(model, prompts, cache, platform=platform, reversible=True)
     if width == 1:
         return first[None]
     steps = jnp.arange(width - 1, dtype=jnp.int32)
@@ -163,7 +171,9 @@ def _logits(model: Model, prompts: Prompts, tokens: jax.Array, width: int) -> ja
     return jnp.concatenate([first[None], jnp.swapaxes(rest, 0, 1)])
 
 
-def _replay(chain: Chain, logits, tokens, lengths, given: Prompts, keys) -> jax.Array:
+def _replay(
+    chain: Chain, logits, tokens, lengths, given: Prompts, keys, platform: Platform
+) -> jax.Array:
     """Return each token's log-probability under the chain, [R, T]."""
 
     def contexts_at(step):
@@ -179,19 +189,19 @@ def _replay(chain: Chain, logits, tokens, lengths, given: Prompts, keys) -> jax.
     def body(states, inputs):
         step, raw, token = inputs
         contexts = contexts_at(step)
-        rows, views = process_seen(chain, raw, contexts, states)
-        logprob = _share(rows, token)
-        seen = observe(chain, views, token) if chain.observes else ()
+        rows, views = process_seen(chain, raw, contexts, states, platform=platform)
+        logprob = _logprobs(rows, token)
+        seen = observe(chain, views, token)
         known = Drawn(token=token, logprob=logprob, context=contexts, seen=seen)
-        states = over_rows(lambda c, s, k: c.update(s, k), chain, states, known)
+        states = update_rows(chain, states, known)
         return states, logprob
 
-    start = over_rows(lambda c, k: c.init(k), chain, contexts_at(0))
+    start = init_rows(chain, contexts_at(0))
     steps = jnp.arange(given.tokens.shape[1], dtype=jnp.int32)
     return jax.lax.scan(body, start, (steps, logits, given.tokens.T))[1].T
 
 
-def _share(rows: jax.Array, token: jax.Array) -> jax.Array:
+def _logprobs(rows: jax.Array, token: jax.Array) -> jax.Array:
     """Return the log-probabilities [R] of tokens [R] under rows [R, V]."""
     return logprobs_of(jnp.take_along_axis(rows, token[:, None], axis=1)[:, 0], rows)
 

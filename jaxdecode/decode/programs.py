@@ -1,0 +1,126 @@
+"""Compiled programs over any model: its arrays are data, all the rest is structure.
+
+A model that is a pytree keeps its arrays as arguments of the compiled program. What is
+not an array (functions, sizes, or a whole object that JAX cannot look into) is compared
+by identity: another one is another program.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdecode.core.protocol import Model
+
+ABILITIES = ("vocab_size", "max_length", "init_cache", "__call__")
+
+
+def compiled(*, static: tuple[str, ...] = (), donate: tuple[int, ...] = ()):
+    """Compile a function whose first argument is any model.
+
+    Args:
+      static: names of keyword arguments that are part of the structure.
+      donate: positions of arguments, the model's being 0, whose memory the results may
+        take.
+
+    Returns:
+      A decorator that makes a `Compiled`.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Compiled:
+        return Compiled(function, static, donate)
+
+    return decorate
+
+
+class Compiled:
+    """A function of a model, compiled when it is first called with a new structure.
+
+    Args:
+      function: `(model, *args, **static) -> results`.
+      static: names of its keyword arguments.
+      donate: positions of arguments whose memory the results may take.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        static: tuple[str, ...],
+        donate: tuple[int, ...],
+    ):
+        def program(arrays, *args, structure, **kwargs):
+            return function(combine(arrays, structure), *args, **kwargs)
+
+        program.__name__ = program.__qualname__ = function.__name__
+        self.__doc__ = function.__doc__
+        self._program = jax.jit(
+            program, static_argnames=("structure", *static), donate_argnums=donate
+        )
+
+    def __call__(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run the function, compiled."""
+        arrays, structure = partition(model)
+        return self._program(arrays, *args, structure=structure, **kwargs)
+
+    def trace(self, model: Any, *args: Any, **kwargs: Any) -> jax.stages.Traced:
+        """Return the program, traced; arrays may be `jax.ShapeDtypeStruct`."""
+        arrays, structure = partition(model)
+        return self._program.trace(arrays, *args, structure=structure, **kwargs)
+
+    def lower(self, model: Any, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
+        """Return the program, lowered; arrays may be `jax.ShapeDtypeStruct`."""
+        return self.trace(model, *args, **kwargs).lower()
+
+
+class Structure:
+    """What of a model is not an array; hashable, so that it can be a static argument."""
+
+    def __init__(self, treedef: Any, rest: tuple[Any, ...]):
+        """Keep a tree's structure and its leaves that are not arrays, None elsewhere."""
+        self.treedef, self.rest = treedef, rest
+
+    def __hash__(self):
+        return hash((self.treedef, tuple(id(leaf) for leaf in self.rest)))
+
+    def __eq__(self, other):
+        return (
+            isinstance(other, Structure)
+            and self.treedef == other.treedef
+            and all(a is b for a, b in zip(self.rest, other.rest, strict=True))
+        )
+
+
+def partition(model: Any) -> tuple[list[Any], Structure]:
+    """Split a model into its arrays and its structure."""
+    leaves, treedef = jax.tree.flatten(model)
+    arrays = [leaf for leaf in leaves if _is_array(leaf)]
+    rest = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
+    return arrays, Structure(treedef, rest)
+
+
+def combine(arrays: list[Any], structure: Structure) -> Model:
+    """Rebuild the model that `partition` split."""
+    source = iter(arrays)
+    leaves = [next(source) if leaf is None else leaf for leaf in structure.rest]
+    return jax.tree.unflatten(structure.treedef, leaves)
+
+
+def check_model(who: str, model: Any, name: str = "model") -> None:
+    """Refuse an object that does not have what the `Model` protocol asks for.
+
+    Raises:
+      TypeError: naming the function `who`, the argument, and what is missing.
+    """
+    for ability in ABILITIES:
+        if isinstance(model, type) or not hasattr(model, ability):
+            raise TypeError(
+                f"{who}: `{name}` must have vocab_size, max_length, init_cache and "
+                f"__call__ (see jaxdecode.Model); {type(model).__name__} has no "
+                f"{ability}."
+            )
+
+
+def _is_array(leaf: Any) -> bool:
+    kinds = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)
+    return isinstance(leaf, kinds)

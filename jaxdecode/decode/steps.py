@@ -1,0 +1,255 @@
+"""The loop in pieces: prefill, one step, and how it is repeated.
+
+In ordinary Python, for one row:
+
+    logits = model(prompt)[-1]
+    while True:
+        row = logits after every link
+        token = categorical(fold_in(row_key, len(tokens)), row)
+        tokens.append(token)
+        if token in eos_ids or len(tokens) - len(prompt) == budget: break
+        if tokens[len(prompt):] ends in a stop: break
+        logits = model(tokens)[-1]
+
+The compiled form runs all rows together with a cache; rows that ended stay as they are.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxdecode.core.platform import Platform
+from jaxdecode.core.protocol import Model
+from jaxdecode.core.pytree import replace
+from jaxdecode.core.rows import repeat_rows, resolve_banks, row_axes
+from jaxdecode.core.status import Status
+from jaxdecode.decode.observables import blank, observe_step
+from jaxdecode.decode.prefilling import prefill
+from jaxdecode.decode.prompts import Prompts
+from jaxdecode.decode.rows import Rows, contexts_of, is_running
+from jaxdecode.sampling import Draw, draw, init_rows, update_rows
+from jaxdecode.transforms import Context, Drawn
+
+S = TypeVar("S")
+
+
+def start(
+    model: Model,
+    prompts: Prompts,
+    rows: Rows,
+    *,
+    new_tokens_max: int,
+    platform: Platform,
+    columns: int | None = None,
+    reversible: bool = False,
+) -> Rows:
+    """Read the prompts; every row is then ready for its first draw.
+
+    Each prompt is read once; its cache and logits are then repeated for its samples.
+
+    Args:
+      model: the model.
+      prompts: B of them.
+      rows: what was asked for, R rows, a multiple of B, prompt-major.
+      new_tokens_max: columns of what is emitted, N. Static.
+      platform: what the program is compiled for. Static.
+      columns: of the token buffer and the cache, T; None is as many as these prompts
+        and new tokens can need. Static.
+      reversible: whether the result can be differentiated in reverse. Static.
+    """
+    count, width = prompts.tokens.shape
+    length = columns or min(width + new_tokens_max, model.max_length)
+    logits, cache = prefill(
+        model,
+        prompts,
+        model.init_cache(count, length),
+        platform=platform,
+        reversible=reversible,
+    )
+    tokens = jnp.pad(jnp.asarray(prompts.tokens), ((0, 0), (0, length - width)))
+    total = rows.prompt_length.shape[0]
+    logits, cache, tokens = repeat_rows((logits, cache, tokens), total // count)
+    rows = replace(
+        rows,
+        cache=cache,
+        tokens=tokens,
+        length=jnp.asarray(rows.prompt_length),
+        status=_first_status(rows.prompt_length, width),
+        cursor=None if rows.stops is None else jnp.zeros((total,), jnp.int32),
+        logits=logits,
+        unread=jnp.zeros((total,), bool),
+        model_logprobs=jnp.zeros((total, new_tokens_max), jnp.float32),
+        sampling_logprobs=jnp.zeros((total, new_tokens_max), jnp.float32),
+        observed=blank(rows.observables, total, new_tokens_max),
+    )
+    contexts = contexts_of(rows, model.vocab_size)
+    return replace(rows, links=init_rows(rows.chain, contexts))
+
+
+def step(
+    model: Model, rows: Rows, *, platform: Platform, reversible: bool = False
+) -> Rows:
+    """Bring every running row one token further."""
+    rows, logits = forward(model, rows, reversible=reversible)
+    return sample(rows, logits, platform=platform)
+
+
+def forward(
+    model: Model, rows: Rows, *, reversible: bool = False
+) -> tuple[Rows, jax.Array]:
+    """Read every last token that is unread; return the rows and logits [R, V].
+
+    A row without one takes the logits behind its prompt. Beside rows that have one its
+    last token is read again, which writes the same column.
+    """
+    unread = rows.unread & is_running(rows)
+
+    def read(cache):
+        position = jnp.maximum(rows.length - 1, 0)
+        last = jnp.take_along_axis(rows.tokens, position[:, None], axis=1)
+        at = jnp.zeros_like(position)
+        logits, cache = model(last, position[:, None], cache, at=at)
+        keep = _select_rows if reversible else _put_few_rows
+        return keep(~rows.unread & is_running(rows), rows.logits, logits), cache
+
+    # No token is read that nothing follows, and the draw is compiled once.
+    logits, cache = jax.lax.cond(
+        jnp.any(unread), read, lambda cache: (rows.logits, cache), rows.cache
+    )
+    return replace(rows, cache=cache), logits
+
+
+def sample(rows: Rows, logits: jax.Array, *, platform: Platform) -> Rows:
+    """Draw one token for every running row from its logits and append it."""
+    contexts = contexts_of(rows, logits.shape[1])
+    given = (rows.chain, logits, contexts, rows.links)
+    drawn = draw(*given, own=True, platform=platform)
+    seen = observe_step(rows.observables, *given, drawn.token, platform=platform)
+    known = Drawn(
+        token=drawn.token, logprob=drawn.logprob, context=contexts, seen=drawn.seen
+    )
+    links = update_rows(rows.chain, rows.links, known)
+    drawn = replace(drawn, seen=seen)
+    # What `_append` does not need would be moved through `vmap` for nothing.
+    few = replace(rows, cache=None, links=None, logits=None, key=None)
+    changes = jax.vmap(_append, in_axes=(row_axes(few), 0))(few, drawn)
+    return replace(rows, links=links, **changes)
+
+
+def drive(
+    step: Callable[[S], S],
+    state: S,
+    is_open: Callable[[S], jax.Array],
+    *,
+    platform: Platform,
+    limit: Any = None,
+) -> S:
+    """Repeat a step while `is_open`: the one loop of every kind of decoding.
+
+    Args:
+      step: from a state to the next; it leaves what has ended as it is.
+      state: the first.
+      is_open: whether anything is left to do, a bool.
+      platform: how many steps are taken between two such questions. Static.
+      limit: int32, the most steps; may be traced, asked at each step. None is no limit.
+    """
+    if limit is not None:
+        counted = (state, jnp.int32(0))
+        return jax.lax.while_loop(
+            lambda c: is_open(c[0]) & (c[1] < limit),
+            lambda c: (step(c[0]), c[1] + 1),
+            counted,
+        )[0]
+    steps = platform.steps_per_look
+    body = step if steps == 1 else lambda state: repeat(step, state, steps)
+    return jax.lax.while_loop(is_open, body, state)
+
+
+def repeat(step: Callable[[S], S], state: S, times: int) -> S:
+    """Take a fixed number of steps; differentiable in reverse if the step is."""
+    return jax.lax.scan(lambda s, _: (step(s), None), state, None, length=times)[0]
+
+
+def _first_status(prompt_length: Any, width: int) -> jax.Array:
+    """Rows whose prompt is empty or longer than its array never start.
+
+    Only lengths that were traced can be so; others were refused on the host.
+    """
+    prompt_length = jnp.asarray(prompt_length)
+    valid = (prompt_length >= 1) & (prompt_length <= width)
+    return jnp.where(valid, int(Status.RUNNING), int(Status.INVALID)).astype(jnp.int32)
+
+
+def _append(row: Rows, drawn: Draw) -> dict[str, Any]:
+    """Return what changes in ONE row with the token that was drawn for it."""
+    running = row.status == Status.RUNNING
+    written = running & drawn.valid
+    # Beyond the end of a buffer: what is put there is dropped.
+    place = jnp.where(written, row.length, row.tokens.shape[0])
+    column = row.length - row.prompt_length
+    column = jnp.where(written, column, row.model_logprobs.shape[0])
+
+    def emit(buffer, value):
+        return buffer.at[column].set(value, mode="drop")
+
+    tokens = row.tokens.at[place].set(drawn.token, mode="drop")
+    length = row.length + written.astype(jnp.int32)
+    cursor, status = _ending(replace(row, tokens=tokens, length=length), drawn)
+    return {
+        "tokens": tokens,
+        "length": length,
+        "status": jnp.where(running, status, row.status),
+        "cursor": cursor,
+        "unread": row.unread | written,
+        "model_logprobs": emit(row.model_logprobs, drawn.own_logprob),
+        "sampling_logprobs": emit(row.sampling_logprobs, drawn.logprob),
+        "observed": {
+            name: emit(row.observed[name], value) for name, value in drawn.seen.items()
+        },
+    }
+
+
+def _ending(row: Rows, drawn: Draw) -> tuple[Any, jax.Array]:
+    """Return ONE row's state among its stop strings, and its status after a token."""
+    generated = row.length - row.prompt_length
+    status = jnp.where(generated >= row.budget, int(Status.LENGTH), 0)
+    cursor = row.cursor
+    if row.stops is not None:
+        cursor, stopped = row.stops.table.advance(
+            cursor, drawn.token, row.tokens, row.length, row.prompt_length
+        )
+        stopped &= generated > resolve_banks(row.chain).earliest_end(_context(row))
+        status = jnp.where(stopped, int(Status.STOP), status)
+    is_end = jnp.any(drawn.token == row.ends)
+    status = jnp.where(is_end, int(Status.EOS), status)
+    status = jnp.where(drawn.valid, status, int(Status.INVALID))
+    return cursor, status.astype(jnp.int32)
+
+
+def _context(row: Rows) -> Context:
+    """Return what ONE row knows of its past; it draws nothing."""
+    return Context(
+        tokens=row.tokens,
+        length=row.length,
+        prompt_length=row.prompt_length,
+        key=None,
+        vocab_size=0,
+    )
+
+
+def _select_rows(where: jax.Array, these: jax.Array, others: jax.Array) -> jax.Array:
+    return jnp.where(where[:, None], these, others)
+
+
+def _put_few_rows(where: jax.Array, these: jax.Array, others: jax.Array) -> jax.Array:
+    """Do the same, but leave `others` where it lies: at most times no row is put."""
+    order = jnp.argsort(~where, stable=True)
+
+    def put(index, others):
+        row = order[index]
+        new = jax.lax.dynamic_index_in_dim(these, row, keepdims=False)
+        return jax.lax.dynamic_update_index_in_dim(others, new, row, 0)
+
+    return jax.lax.fori_loop(0, jnp.sum(where, dtype=jnp.int32), put, others)

@@ -1,0 +1,80 @@
+"""A cache shared by beams follows parents by its rows, and forgets what is undone."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdecode.core.pytree import replace
+from jaxdecode.core.rows import take_rows
+from tests import tiny
+
+PROMPTS = np.asarray([[1, 2, 3, 0], [4, 5, 6, 7]], np.int32)
+LENGTHS = np.asarray([3, 4], np.int32)
+BEAMS, COLUMNS = 3, 5
+
+
+class Beams:
+    """The beams of two prompts, read token by token."""
+
+    def __init__(self, model, cache=None, length=0):
+        self.model, self.length = model, length
+        self.cache = cache
+        if cache is None:
+            positions = np.broadcast_to(np.arange(4, dtype=np.int32), PROMPTS.shape)
+            _, read = model(PROMPTS, positions, model.init_cache(2, 4), at=LENGTHS - 1)
+            share = {"beams": BEAMS, "columns": COLUMNS}
+            self.cache = model.share_prompts(read, jnp.asarray(LENGTHS), **share)
+
+    def read(self, tokens, parents=None):
+        if parents is not None:
+            self.cache = take_rows(self.cache, jnp.asarray(parents))
+        positions = np.repeat(LENGTHS + self.length, BEAMS)[:, None].astype(np.int32)
+        at = np.zeros(len(positions), np.int32)
+        tokens = np.asarray(tokens, np.int32)[:, None]
+        logits, self.cache = self.model(tokens, positions, self.cache, at=at)
+        self.length += 1
+        return np.asarray(logits)
+
+
+TOKENS = [[8, 9, 10, 11, 12, 13], [14, 15, 16, 17, 18, 19], [20, 21, 22, 23, 24, 25]]
+PARENTS = [0, 0, 1, 5, 3, 3]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.llama()
+
+
+def test_a_token_that_is_read_again_gives_the_same_logits(model):
+    beams = Beams(model)
+    beams.read(TOKENS[0])
+    first = beams.read(TOKENS[1], PARENTS)
+    beams.length -= 1
+    np.testing.assert_array_equal(beams.read(TOKENS[1]), first)
+
+
+def test_steps_that_are_undone_leave_no_trace(model):
+    straight, other = Beams(model), Beams(model)
+    for beams in (straight, other):
+        beams.read(TOKENS[0])
+    path = other.cache.path
+    other.read(TOKENS[2], [2, 1, 0, 4, 4, 4])
+    other.read(TOKENS[1], [1, 1, 1, 3, 5, 4])
+    other.length -= 2
+    np.testing.assert_array_equal(other.cache.path[:, 0], path[[1, 1, 1, 4, 4, 4], 0])
+    # The paths are the beams' own again: what they went through comes back with them.
+    other.cache = replace(other.cache, path=path)
+    np.testing.assert_array_equal(
+        other.read(TOKENS[1], PARENTS), straight.read(TOKENS[1], PARENTS)
+    )
+
+
+def test_a_beam_continues_the_tokens_of_its_parent(model):
+    beams = Beams(model)
+    beams.read(TOKENS[0])
+    found = beams.read(TOKENS[1], PARENTS)
+    for beam, parent in enumerate(PARENTS):
+        row = beam // BEAMS
+        text = [*PROMPTS[row, : LENGTHS[row]], TOKENS[0][parent], TOKENS[1][beam]]
+        wanted = tiny.forward(model)(text)
+        np.testing.assert_allclose(found[beam], wanted, atol=2e-5)

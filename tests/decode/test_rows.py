@@ -1,0 +1,164 @@
+"""A sequence is a value: it can be admitted, moved and rolled back, and never notices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdecode as jd
+from jaxdecode.core.pytree import replace
+from jaxdecode.core.rows import own_tables, put_rows, take_rows
+from jaxdecode.decode import steps, trace
+from jaxdecode.decode.request import prepare
+from jaxdecode.decode.rows import any_running, generated_tokens
+from jaxdecode.native import current_platform
+from tests import tiny
+
+COLUMNS, NEW_TOKENS = 32, 11
+PLATFORM = current_platform()
+SAMPLER = jd.chain(
+    jd.LogitBias({3: 1.0, 5: -0.5}),
+    jd.joint(top_k=9, temperature=1.3, frequency_penalty=0.4, repetition_penalty=1.1),
+    jd.Mirostat(4.0),
+)
+PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11, 12], [13, 14]]
+BUDGETS = [11, 5, 9, 7]
+MODELS = {"llama": tiny.llama, "bag": tiny.bag}
+EACH_MODEL = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+
+
+def options(**changes):
+    return {
+        "sampler": SAMPLER,
+        "max_new_tokens": NEW_TOKENS,
+        "stop": [[8, 8]],
+        "observe": ("entropy",),
+    } | changes
+
+
+def started(model, prompts, keys, **changes):
+    """Return rows that are ready for their first token."""
+    request = prepare("test", model, prompts, keys, options(**changes))
+    start = functools.partial(
+        steps.start, new_tokens_max=NEW_TOKENS, platform=PLATFORM, columns=COLUMNS
+    )
+    return jax.jit(lambda m, p, r: start(m, p, own_tables(r)))(
+        model, request.prompts, request.rows
+    )
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def stepped(model, rows, count):
+    return steps.repeat(
+        lambda rows: steps.step(model, rows, platform=PLATFORM), rows, count
+    )
+
+
+@jax.jit
+def finished(model, rows):
+    return steps.drive(
+        lambda rows: steps.step(model, rows, platform=PLATFORM),
+        rows,
+        any_running,
+        platform=PLATFORM,
+    )
+
+
+def key_of(index):
+    return jax.random.split(jax.random.key(5), len(PROMPTS))[index][None]
+
+
+def alone(model, index, **changes):
+    """Return what one prompt becomes by itself, through the public function."""
+    changes = {"max_new_tokens": BUDGETS[index]} | changes
+    return jd.generate(model, [PROMPTS[index]], key_of(index), **options(**changes))
+
+
+def assert_is(rows, slot, lone):
+    """A row of the batch holds exactly what the text alone has."""
+    length = int(lone.lengths[0])
+    assert int(rows.length[slot] - rows.prompt_length[slot]) == length
+    assert int(rows.status[slot]) == int(lone.status[0])
+    tokens = generated_tokens(rows, 0)[slot, :length]
+    np.testing.assert_array_equal(tokens, lone.tokens[0, :length])
+    for name in ("model_logprobs", "sampling_logprobs"):
+        found = getattr(rows, name)[slot, :length]
+        np.testing.assert_allclose(found, getattr(lone, name)[0, :length], atol=2e-5)
+    entropy = rows.observed["entropy"][slot, :length]
+    wanted = lone.observations["entropy"][0, :length]
+    np.testing.assert_allclose(entropy, wanted, atol=2e-5)
+
+
+@EACH_MODEL
+def test_rows_admitted_at_different_times_go_on_as_if_alone(make):
+    model = make()
+    ends = {0: [7], 1: [9], 2: [11], 3: [2]}
+    biases = {i: jd.LogitBias({20 + i: 2.0, 5: -1.0}) for i in range(4)}
+
+    def own(index):
+        return {
+            "eos_ids": ends[index],
+            "stop": [[8, 8], [15 + index]],
+            "sampler": jd.chain(biases[index], *SAMPLER.links[1:]),
+            "max_new_tokens": BUDGETS[index],
+        }
+
+    def one(index):
+        return started(model, [PROMPTS[index]], key_of(index), **own(index))
+
+    rows = started(model, [PROMPTS[0]] * 3, key_of(jnp.asarray([0, 0, 0]))[0], **own(0))
+    rows = put_rows(rows, 1, one(1))
+    rows = stepped(model, rows, 2)
+    rows = put_rows(rows, 2, one(2))
+    rows = stepped(model, rows, 4)
+    assert int(rows.status[1]) != jd.Status.RUNNING
+    first, rows = take_rows(rows, jnp.asarray([1])), put_rows(rows, 1, one(3))
+    rows = finished(model, rows)
+    for slot, index in ((0, 0), (2, 2), (1, 3)):
+        assert_is(rows, slot, alone(model, index, **own(index)))
+    assert_is(first, 0, alone(model, 1, **own(1)))
+
+
+@EACH_MODEL
+def test_moved_and_doubled_rows_go_on_as_if_alone(make):
+    model = make()
+    keys = jax.random.split(jax.random.key(5), len(PROMPTS))
+    rows = started(model, PROMPTS, keys, max_new_tokens=BUDGETS)
+    rows = stepped(model, rows, 3)
+    order = [3, 0, 0, 2]
+    rows = finished(model, take_rows(rows, jnp.asarray(order)))
+    for slot, index in enumerate(order):
+        assert_is(rows, slot, alone(model, index))
+
+
+@EACH_MODEL
+def test_a_row_that_is_rolled_back_draws_the_same_tokens_again(make):
+    model = make()
+    keys = jax.random.split(jax.random.key(5), len(PROMPTS))
+    then = stepped(model, started(model, PROMPTS, keys, max_new_tokens=BUDGETS), 2)
+    now = stepped(model, then, 2)
+    back = jnp.asarray([True, False, True, False])
+    undone = {
+        name: jnp.where(back, getattr(then, name), getattr(now, name))
+        for name in ("length", "status", "cursor")
+    }
+    links = jax.tree.map(
+        lambda old, new: jnp.where(back.reshape(-1, *[1] * (new.ndim - 1)), old, new),
+        then.links,
+        now.links,
+    )
+    rows = replace(now, **undone, links=links, unread=jnp.ones_like(back))
+    rows = finished(model, rows)
+    for index in range(len(PROMPTS)):
+        assert_is(rows, index, alone(model, index))
+
+
+def test_the_program_can_be_examined_without_weights():
+    model = tiny.llama()
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), model)
+    asked = {"max_new_tokens": 4, "sampler": jd.joint(top_k=3)}
+    abstract = trace(shapes, PROMPTS, 0, **asked)
+    concrete = trace(model, PROMPTS, 0, **asked)
+    assert abstract.lower().as_text() == concrete.lower().as_text()
