@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.core.shapes import Array
 from jaxdecode.core.threefry import fold_in
 
 
@@ -52,7 +53,7 @@ def _fold_rows(key: jax.Array, rows: int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
 
 
-def step_keys(row_keys: jax.Array, positions: jax.Array) -> jax.Array:
+def step_keys(row_keys: jax.Array, positions: Array) -> jax.Array:
     """Return the keys [B] of the tokens drawn at `positions` [B]."""
     return fold_in(row_keys, positions)
 

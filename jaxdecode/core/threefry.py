@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdecode.core.shapes import Array
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
@@ -37,7 +39,7 @@ def threefry(k0: jax.Array, k1: jax.Array, x0: jax.Array, x1: jax.Array):
     return x0, x1
 
 
-def fold_in(keys: jax.Array, data: jax.Array) -> jax.Array:
+def fold_in(keys: jax.Array, data: Array) -> jax.Array:
     """Return `vmap(jax.random.fold_in)(keys, data)`, bit for bit.
 
     Args:
@@ -47,7 +49,7 @@ def fold_in(keys: jax.Array, data: jax.Array) -> jax.Array:
     if str(jax.random.key_impl(keys)) != "threefry2x32":
         return jax.vmap(jax.random.fold_in)(keys, data)
     words = jax.random.key_data(keys)
-    counter = data.astype(jnp.uint32)
+    counter = jnp.asarray(data).astype(jnp.uint32)
     halves = threefry(words[:, 0], words[:, 1], jnp.zeros_like(counter), counter)
     return jax.random.wrap_key_data(jnp.stack(halves, axis=-1))
 

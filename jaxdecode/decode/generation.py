@@ -31,9 +31,9 @@ class Generation:
       tokens: int32 [R, T], generated tokens only, the eos included, then `pad_id`.
       lengths: int32 [R], how many of them are real, the eos counted.
       model_logprobs: float32 [R, T], log-probability of each token under the model's
-        own distribution (raw logits); 0 behind the end.
+        own distribution (raw logits); 0 after the end.
       sampling_logprobs: float32 [R, T], the same under the distribution it was drawn
-        from, after every link; 0 behind the end.
+        from, after every link; 0 after the end.
       status: int8 [R], a `Status`: why the row ended.
       observations: what was asked for with `observe`, by name; empty otherwise. Of the
         model's own distribution (raw logits): "entropy" float32 [R, T] in nats, "rank"
@@ -90,7 +90,7 @@ def generate(
         from the model's own distribution. Greedy is `joint(temperature=0)`.
       max_new_tokens: >= 1, a number or one per prompt.
       eos_ids: ids that end a row: one, several or None.
-      pad_id: what stands behind a row's end.
+      pad_id: what fills the columns after a row's end.
       num_samples: continuations per prompt, >= 1; each prompt is read once. Static.
       stop: what else ends a row: lists of token ids, looked for in the generated tokens
         only, or `Stops`, which may hold strings. The stop is part of the output. A stop

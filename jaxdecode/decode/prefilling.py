@@ -27,11 +27,11 @@ def prefill(
     platform: Platform | None = None,
     reversible: bool = False,
 ) -> tuple[jax.Array, Any]:
-    """Read every prompt, and return the logits behind its last token.
+    """Read every prompt, and return the logits after its last token.
 
     Args:
       model: the model.
-      prompts: the prompts, B of them. Columns behind the longest one are read only as
+      prompts: the prompts, B of them. Columns after the longest one are read only as
         far as its chunk goes.
       cache: an empty cache of the model with at least as many columns as the prompts.
       platform: says how much is read at once; None is JAX's default backend. Static.

@@ -1,6 +1,6 @@
 """Prompts as the loop wants them: left-aligned, padded on the right to a bucket.
 
-Column is position, so padding stands behind each prompt and is overwritten by the first
+Column is position, so padding comes after each prompt and is overwritten by the first
 tokens that are generated. Bad prompts are refused here, before anything compiles.
 """
 

@@ -59,7 +59,7 @@ class Request:
     Attributes:
       prompts: B of them.
       rows: what was asked for, B * num_samples rows, not started.
-      pad_id: what stands behind the end of a row.
+      pad_id: what fills the columns after the end of a row.
       new_tokens_max: columns of the compiled program's result.
       width: how many of these are wanted.
     """

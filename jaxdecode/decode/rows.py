@@ -38,7 +38,7 @@ class Rows:
       status: int32 [R], a `Status`.
       links: the states of the chain's links, leaves [R, ...].
       cursor: int32 [R], the state of the row among its stop strings.
-      logits: float32 [R, V], those behind the prompt, from which its first token comes.
+      logits: float32 [R, V], those after the prompt, from which its first token comes.
       unread: bool [R], whether the last token is not in the cache yet.
       model_logprobs: float32 [R, N] by generated token.
       sampling_logprobs: float32 [R, N].

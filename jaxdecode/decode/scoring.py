@@ -39,9 +39,9 @@ class Score:
 
     Attributes:
       model_logprobs: float32 [R, T], log-probability of each token under the model's own
-        distribution (raw logits); 0 behind the end.
+        distribution (raw logits); 0 after the end.
       sampling_logprobs: float32 [R, T], the same under the sampler, after every link;
-        -inf for a token that it would not have drawn; 0 behind the end.
+        -inf for a token that it would not have drawn; 0 after the end.
       lengths: int32 [R], how many tokens were scored.
     """
 
@@ -207,7 +207,7 @@ def _logprobs(rows: jax.Array, token: jax.Array) -> jax.Array:
 
 
 def _joined(prompts: Prompts, given: Prompts, max_length: int) -> jax.Array:
-    """Return prompt and continuation of each row, one behind the other, int32 [R, S]."""
+    """Return prompt and continuation of each row, one after the other, int32 [R, S]."""
     width = prompts.tokens.shape[1] + given.tokens.shape[1]
     place = jnp.arange(min(width, max_length), dtype=jnp.int32)[None, :]
     inside = place - prompts.lengths[:, None]

@@ -101,7 +101,7 @@ def forward(
 ) -> tuple[Rows, jax.Array]:
     """Read every last token that is unread; return the rows and logits [R, V].
 
-    A row without one takes the logits behind its prompt. Beside rows that have one its
+    A row without one takes the logits after its prompt. Beside rows that have one its
     last token is read again, which writes the same column.
     """
     unread = rows.unread & is_running(rows)

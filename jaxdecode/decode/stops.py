@@ -87,7 +87,7 @@ class Stops:
 
 
 def as_stops(who: str, stop: Any, vocab_size: int) -> Stops | None:
-    """Return checked stops for whatever may be passed as `stop`; None is none at all.
+    """Return checked stops for whatever may be passed as `stop`; None is no stop.
 
     Raises:
       TypeError: if it is neither lists of token ids nor `Stops`.

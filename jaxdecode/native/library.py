@@ -122,8 +122,10 @@ def _compile(compiler: str, made: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise _BuildError(f"{compiler} took over {COMPILE_SECONDS_MAX} s") from error
     if done.returncode:
-        said = next((x for x in done.stderr.splitlines() if "error" in x), "no reason")
-        raise _BuildError(f"{compiler} refused the kernels: {said.strip()}")
+        reason = next(
+            (x for x in done.stderr.splitlines() if "error" in x), "no reason"
+        )
+        raise _BuildError(f"{compiler} refused the kernels: {reason.strip()}")
 
 
 def _fingerprint(compiler: str) -> str:

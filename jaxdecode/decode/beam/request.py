@@ -74,7 +74,7 @@ class BeamRequest:
     Attributes:
       prompts: B of them.
       search: what was asked for, not started.
-      pad_id: what stands behind the end of a hypothesis.
+      pad_id: what fills the columns after the end of a hypothesis.
       width: how many columns of the result are wanted.
       num_return: how many hypotheses of a prompt are wanted.
     """

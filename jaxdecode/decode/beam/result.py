@@ -24,8 +24,8 @@ class Beams:
       scores: float32 [B, R], descending.
       status: int8 [B, R], a `Status`: EOS, LENGTH or INVALID.
       token_logprobs: float32 [B, R, T], the log-prob that each token added to its
-        hypothesis, after the edits; 0 behind the end.
-      parents: int32 [B, R, T], the beam that each token was appended to, -1 behind the
+        hypothesis, after the edits; 0 after the end.
+      parents: int32 [B, R, T], the beam that each token was appended to, -1 after the
         end; None unless asked for.
     """
 
@@ -74,7 +74,7 @@ def walk(
     """Follow the back-pointers from the last tokens of hypotheses [N, M].
 
     Returns:
-      tokens int32, logprobs float32, parents int32, each [N, M, T]; entries behind a
+      tokens int32, logprobs float32, parents int32, each [N, M, T]; entries after a
       hypothesis's last step mean nothing.
     """
     steps = jnp.arange(pointers.tokens.shape[1], dtype=jnp.int32)

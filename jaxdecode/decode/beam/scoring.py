@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.pytree import assign, pytree, replace, static
-from jaxdecode.core.shapes import Scalar
+from jaxdecode.core.shapes import Array, Scalar
 from jaxdecode.transforms import Context
 
 
@@ -202,7 +202,7 @@ def score_rows(scoring: Scoring, hypotheses: Hypothesis) -> jax.Array:
 
 
 def best_ahead(
-    scoring: Scoring, hypotheses: Hypothesis, budgets: jax.Array, length_max: int
+    scoring: Scoring, hypotheses: Hypothesis, budgets: Array, length_max: int
 ) -> jax.Array:
     """Return the best score [N] that running hypotheses can still reach.
 

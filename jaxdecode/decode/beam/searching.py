@@ -69,7 +69,7 @@ def beam_search(
       edits: an `Edit` or a chain of them; they act on log-probs, as in Hugging Face, so
         a repetition penalty always multiplies.
       eos_ids: ids that end a hypothesis: one, several or None.
-      pad_id: what stands behind a hypothesis's end.
+      pad_id: what fills the columns after a hypothesis's end.
       scoring: a `LengthPenalty`, `GNMT`, or a function of (logprob, length), in place
         of `length_penalty`.
       groups: groups that search one after the other in each step, dividing `num_beams`.

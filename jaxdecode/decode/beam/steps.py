@@ -212,7 +212,7 @@ def reorder(search: Search, beams: BeamCandidates, vocab_size: int) -> Search:
     at = jnp.where(search.open, search.step, plan.steps_max)  # beyond: dropped
     pointers = search.pointers.record(at, beams.parents, beams.tokens, beams.logprobs)
     moves = repeat_rows(search.open, plan.beams)
-    # Only the logits behind the prompts stay: all beams of a prompt have the same.
+    # Only the logits after the prompts stay: all beams of a prompt have the same.
     logits = search.rows.logits
     rows = replace(search.rows, logits=None)
     rows = take_rows(rows, _flat_rows(beams.parents, plan.beams))

@@ -68,7 +68,7 @@ class StochasticBeams:
       inclusion: float32 [B, K], the log-probability that a text is above the threshold.
       weights: float32 [B, K], exp(logprobs - inclusion).
       status: int8 [B, K], a `Status`: EOS, LENGTH or INVALID.
-      token_logprobs: float32 [B, K, T], after the sampler; 0 behind the end.
+      token_logprobs: float32 [B, K, T], after the sampler; 0 after the end.
     """
 
     tokens: Array
@@ -121,7 +121,7 @@ def stochastic_beam_search(
       num_beams: texts per prompt, K, in [1, vocabulary size - 1]; one beam more runs
         beside them to find the threshold.
       sampler: a chain or a link, as in `generate`; the distribution is normalised
-        again behind it. None is the model's own distribution.
+        again after it. None is the model's own distribution.
       **options: as in `beam_search`: max_new_tokens, eos_ids, pad_id, memory,
         new_tokens_max, wide.
 
