@@ -1,8 +1,7 @@
-"""jaxdecode: from the logits of any JAX language model to text, in one program.
+"""Decoding for language models in JAX: from logits to text, in one compiled program.
 
-The contents page: every public name and the file it lives in, grouped by floor. Names
-are imported when they are first used, so that the command line can answer `--help`
-without starting JAX.
+Every public name with the module that defines it, grouped by floor. A name is imported
+when it is first used, so that the command line can print `--help` without JAX.
 """
 
 import importlib

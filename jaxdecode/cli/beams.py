@@ -1,34 +1,39 @@
 """`jaxdecode generate --beams N`: the best continuations and their scores, as a table."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jaxdecode.cli import interrupt, runtime
 
+if TYPE_CHECKING:
+    from jaxdecode.text.beams import TextHypothesis
 
-def show_beams(seat: runtime.Seat, prompt: str, beams: int, penalty: float) -> None:
+
+def show_beams(
+    session: runtime.Session, prompt: str, beams: int, length_penalty: float
+) -> None:
     """Search and print every hypothesis with its score, best first.
 
-    Penalties, biases and bans of the sampler act on the log-probs; truncations and
-    temperature mean nothing to a search and are left out.
+    Penalties, biases and bans of the sampler act on the log-probs. Truncations and
+    temperature have no meaning in a search and are left out.
     """
     from jaxdecode.transforms import Edit, chain
 
-    settings = dict(seat.settings)
+    settings = dict(session.settings)
     edits = [link for link in settings.pop("sampler").links if isinstance(link, Edit)]
     settings.pop("key")  # a search draws nothing
-    with interrupt.leave_at_once():
-        found = seat.model.beam_search(
+    with interrupt.exit_at_once():
+        found = session.model.beam_search(
             prompt,
             num_beams=beams,
             num_return=beams,
-            length_penalty=penalty,
+            length_penalty=length_penalty,
             edits=chain(*edits),
             **settings,
         )
     _print_table(found)
 
 
-def _print_table(found: list[Any]) -> None:
+def _print_table(found: "list[TextHypothesis]") -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

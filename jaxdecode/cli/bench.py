@@ -1,4 +1,4 @@
-"""`jaxdecode bench`: how fast a model decodes here, and how near the limit that is."""
+"""`jaxdecode bench`: how fast a model decodes on this machine, and its limit."""
 
 import dataclasses
 import json
@@ -22,29 +22,29 @@ class Bench:
     )
 
     batches: Annotated[tuple[int, ...], arg(metavar="ROWS ...")] = (1, 8)
-    """How many rows to decode together; each number is measured."""
+    """Batch sizes (rows decoded together); each one is measured."""
 
     context: int = 16
-    """Tokens of each prompt; they are random."""
+    """Tokens of each prompt; the tokens are random."""
 
     new_tokens: int = 64
-    """Tokens to write to each row, at least 2; the end of a text is ignored."""
+    """New tokens of each row, at least 2; no row ends early."""
 
     rounds: int = 5
-    """How often everything is timed; the figures are medians."""
+    """How many times everything is timed; the figures are medians."""
 
     json: bool = False
     """Print one JSON document instead of a table."""
 
     plot: Annotated[DisallowNone[str | None], arg(metavar="FILE")] = None
-    """Draw speed over batch size into this file (.png, .svg, .pdf)."""
+    """Plot speed over batch size into this file (.png, .svg, .pdf)."""
 
 
 Command = Annotated[Bench, subcommand("bench")]
 
 
 def run(args: Bench) -> int:
-    """Measure every batch size and print what was found."""
+    """Measure every batch size and print the results."""
     if not args.batches or min(args.batches) < 1:
         raise ValueError(f"--batches must be >= 1, got {args.batches}.")
     for name, low in (("context", 1), ("new_tokens", 2), ("rounds", 1)):
@@ -56,7 +56,7 @@ def run(args: Bench) -> int:
 
     if args.plot is not None:
         measure.check_plot(args.plot)
-    with interrupt.leave_at_once():
+    with interrupt.exit_at_once():
         model = runtime.load_model(args.model).model
         speed = measure.bandwidth()
         found = []

@@ -1,4 +1,4 @@
-"""`jaxdecode chat`: answer a message, or talk."""
+"""`jaxdecode chat`: answer one message, or hold a conversation."""
 
 import contextlib
 import sys
@@ -8,17 +8,19 @@ from typing import Annotated
 from tyro.conf import DisallowNone, Positional, subcommand
 
 from jaxdecode.cli import errors, interrupt, output, runtime
-from jaxdecode.cli.options import Decoding
+from jaxdecode.cli.options import DecodingOptions
 
 PROMPT = "> "
-WELCOME = "Ctrl-C stops an answer, /clear forgets what was said, /quit or Ctrl-D ends."
+WELCOME = (
+    "Ctrl-C stops an answer, /clear forgets the conversation, /quit or Ctrl-D ends it."
+)
 
 Message = dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chat(Decoding):
-    """Answer a message, or talk if there is none."""
+class Chat(DecodingOptions):
+    """Answer a message; without one, hold a conversation."""
 
     message: Positional[DisallowNone[str | None]] = None
     """What to answer; - reads it from standard input; without it, a conversation."""
@@ -31,64 +33,64 @@ Command = Annotated[Chat, subcommand("chat")]
 
 
 def run(args: Chat) -> int:
-    """Answer one message, or as many as come."""
-    talks = args.message is None and sys.stdin.isatty()
+    """Answer one message, or hold a conversation on the terminal."""
+    is_conversation = args.message is None and sys.stdin.isatty()
     given = "-" if args.message is None else args.message
-    message = "" if talks else output.read_text("message", given)
-    conversation = Conversation(runtime.take_seat(args), args.system)
-    if talks:
-        with interrupt.answer_late():
-            return _talk(conversation)
-    with interrupt.leave_at_once():
+    message = "" if is_conversation else output.read_text("message", given)
+    conversation = Conversation(runtime.open_session(args), args.system)
+    if is_conversation:
+        with interrupt.wait_for_python():
+            return _converse(conversation)
+    with interrupt.exit_at_once():
         conversation.answer(message)
     return 0
 
 
 class Conversation:
-    """What was said so far, and the model that goes on with it."""
+    """The messages so far, and the model that answers them."""
 
-    def __init__(self, seat: runtime.Seat, system: str | None):
-        """Begin with a system message, if there is one."""
-        self.seat = seat
-        self.opening: list[Message] = [_said("system", system)] if system else []
+    def __init__(self, session: runtime.Session, system: str | None):
+        """Start with a system message, if there is one."""
+        self.session = session
+        self.opening: list[Message] = [_message("system", system)] if system else []
         self.messages = list(self.opening)
 
     def answer(self, text: str) -> None:
-        """Stream an answer to `text`; what was said of it is kept if it is stopped.
+        """Print an answer to `text` while it is written; a stopped answer is kept.
 
         Raises:
-          ValueError: if the conversation has no room for another turn.
-          KeyboardInterrupt: if it was stopped.
+          ValueError: if the conversation is too long for another answer.
+          KeyboardInterrupt: if the answer was stopped.
         """
-        asked = [*self.messages, _said("user", text)]
+        asked = [*self.messages, _message("user", text)]
         pieces: list[str] = []
         try:
-            stream = self.seat.model.stream_chat(asked, **self.seat.settings)
+            stream = self.session.model.stream_chat(asked, **self.session.settings)
             output.show(stream, kept=pieces)
-            self.seat.report()
+            self.session.report()
         finally:
             if pieces:
-                self.messages = [*asked, _said("assistant", "".join(pieces))]
+                self.messages = [*asked, _message("assistant", "".join(pieces))]
 
     def clear(self) -> None:
         """Forget everything but the system message."""
         self.messages = list(self.opening)
 
 
-def _talk(conversation: Conversation) -> int:
+def _converse(conversation: Conversation) -> int:
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (arrow keys and earlier lines in `input`)
     output.note(WELCOME)
-    while (line := _ask()) is not None:
+    while (line := _next_line()) is not None:
         if line == "/clear":
             conversation.clear()
         elif line:
-            _take_turn(conversation, line)
+            _answer_line(conversation, line)
     return 0
 
 
-def _ask() -> str | None:
-    """Return the next line; None when there will be none."""
+def _next_line() -> str | None:
+    """Return the next line; None at the end of the conversation."""
     try:
         line = input(PROMPT).strip()
     except (EOFError, KeyboardInterrupt):
@@ -97,17 +99,17 @@ def _ask() -> str | None:
     return None if line == "/quit" else line
 
 
-def _take_turn(conversation: Conversation, line: str) -> None:
-    conversation.seat.begin()
+def _answer_line(conversation: Conversation, line: str) -> None:
+    conversation.session.restart_clock()
     try:
         conversation.answer(line)
     except KeyboardInterrupt:
         print()
     except ValueError as error:
-        if not errors.is_users(error):
+        if not errors.is_user_error(error):
             raise
-        errors.tell(errors.explain(error)[1])
+        errors.print_line(errors.explain(error)[1])
 
 
-def _said(role: str, content: str) -> Message:
+def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}

@@ -4,15 +4,13 @@ import os
 import time
 
 _LOADED = time.perf_counter()
-_LONGEST_START = (
-    60.0  # a larger figure means that the two clocks do not belong together
-)
+_START_MAX = 60.0  # seconds; a longer start means that the two clocks disagree
 
 
 def since_start() -> float:
-    """Return seconds since the process was started; 10 ms are the resolution.
+    """Return seconds since the process was started, to about 10 ms.
 
-    Where the system does not tell, seconds since this module was loaded.
+    Where the system does not know, seconds since this module was loaded.
     """
     known = time.perf_counter() - _LOADED
     try:
@@ -22,4 +20,4 @@ def since_start() -> float:
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, AttributeError, IndexError, ValueError):
         return known
-    return age if known <= age <= known + _LONGEST_START else known
+    return age if known <= age <= known + _START_MAX else known

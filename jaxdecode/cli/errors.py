@@ -1,7 +1,7 @@
-"""What a person reads when something goes wrong, and the exit code.
+"""The message a user reads when something goes wrong, and the exit code.
 
-2: something they can put right, 1: a fault of ours, 130: Ctrl-C, 141: the reader of a
-pipe went away. Always one line; JAXDECODE_TRACEBACK=1 shows where it came from.
+2: an error that the user can correct, 1: a bug of ours, 130: Ctrl-C, 141: the reader of
+a pipe went away. Always one line; JAXDECODE_TRACEBACK=1 shows the traceback.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 def explain(error: BaseException) -> tuple[int, str]:
-    """Return the exit code for an error, and the line that tells of it."""
+    """Return the exit code for an error, and the line to print."""
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE, ""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, ""
-    if is_users(error):
+    if is_user_error(error):
         return USER_ERROR, f"jaxdecode: {_text(error)}"
     return OUR_ERROR, (
         f"jaxdecode: unexpected {type(error).__name__}: {_text(error)} "
@@ -32,11 +32,11 @@ def explain(error: BaseException) -> tuple[int, str]:
     )
 
 
-def is_users(error: BaseException) -> bool:
-    """Say whether a person can put it right: a refused value, or the outside world.
+def is_user_error(error: BaseException) -> bool:
+    """Whether the user can correct an error: a refused value, a file, the network.
 
-    A ValueError that comes out of JAX or NumPy is a mistake in our code; the library's
-    own checks raise from the library's files.
+    A ValueError raised inside JAX or NumPy is a bug in our code; the library's own
+    checks raise from the library's files.
     """
     if isinstance(error, OSError):
         return True
@@ -44,12 +44,12 @@ def is_users(error: BaseException) -> bool:
 
 
 def wants_traceback() -> bool:
-    """Say whether the environment asks for tracebacks."""
+    """Whether the environment asks for tracebacks."""
     return os.environ.get("JAXDECODE_TRACEBACK", "") not in ("", "0")
 
 
-def tell(line: str) -> None:
-    """Print a line on standard error, if anyone still reads it."""
+def print_line(line: str) -> None:
+    """Print a line on standard error; a closed one is ignored."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 

@@ -1,7 +1,7 @@
-"""The entry point: finds the command, runs it, and turns every end into an exit code.
+"""The entry point: finds the command, runs it, and turns every outcome into an exit code.
 
-Each command is one file with a dataclass of options and a function `run` on it. JAX is
-imported by the commands that need it, when they run.
+Each command is one file with a dataclass of options and a function `run`. Commands that
+need JAX import it when they run.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from jaxdecode.cli import errors
 
 DESCRIPTION = """Text from language models in JAX.
 
-A seed names a text: the same model, prompt, options and seed give the same words.
+The same model, prompt, options and seed give the same text.
 `--version` prints the version."""
 
 
@@ -26,19 +26,19 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments without the program's name; None takes the process's own.
 
     Returns:
-      0, or 2 for what the user can put right, 1 for a fault of ours, 130 after Ctrl-C,
-      141 when the reader of the output went away.
+      0, or 2 for an error that the user can correct, 1 for a bug of ours, 130 after
+      Ctrl-C, 141 when the reader of the output went away.
     """
     try:
         code = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
     except BaseException as error:
-        code = _end(error)
-    if argv is None:  # it only ends now, and a Ctrl-C would add a traceback
+        code = _exit_code(error)
+    if argv is None:  # the process is ending: a Ctrl-C would only add a traceback
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if argv is None and code in (errors.INTERRUPTED, errors.BROKEN_PIPE):
-        # A computation may still be running, and the runtime may crash when the
-        # interpreter is taken down around it; there is nothing left to tidy up.
+        # A computation may still be running, and the runtime may crash if the
+        # interpreter shuts down meanwhile. Nothing is left to clean up.
         os._exit(code)
     return code
 
@@ -59,12 +59,12 @@ def _run(argv: list[str]) -> int:
         bench.Bench: bench.run,
         models.Models: models.run,
     }
-    command = _understand(kind, argv)
-    with interrupt.leave_promptly():
+    command = _parse(kind, argv)
+    with interrupt.exit_promptly():
         return runs[type(command)](command)
 
 
-def _understand(kind: Any, argv: list[str]) -> Any:
+def _parse(kind: Any, argv: list[str]) -> Any:
     from jaxdecode.cli.parse import parse
 
     return parse(kind, argv, prog="jaxdecode", description=DESCRIPTION)
@@ -72,7 +72,7 @@ def _understand(kind: Any, argv: list[str]) -> Any:
 
 def _show_help(kind: Any) -> int:
     with contextlib.redirect_stdout(sys.stderr), contextlib.suppress(SystemExit):
-        _understand(kind, ["--help"])
+        _parse(kind, ["--help"])
     return errors.USER_ERROR
 
 
@@ -83,13 +83,13 @@ def _print_version() -> int:
     return 0
 
 
-def _end(error: BaseException) -> int:
-    """Say what ended the program, and return the exit code."""
+def _exit_code(error: BaseException) -> int:
+    """Print what ended the program, and return the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0
     if errors.wants_traceback() and not isinstance(error, BrokenPipeError):
         raise error
     code, line = errors.explain(error)
     if code != errors.BROKEN_PIPE:
-        errors.tell(line)
+        errors.print_line(line)
     return code

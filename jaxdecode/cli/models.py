@@ -1,4 +1,4 @@
-"""`jaxdecode models`: which models are known, and which of them are here."""
+"""`jaxdecode models`: the models known by name, and which are on this machine."""
 
 import sys
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class List:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download a model into the cache folder, if it is not here already."""
+    """Download a model into the cache folder, unless it is on this machine."""
 
     name: Positional[str]
     """A known name."""
@@ -27,7 +27,7 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Remove:
-    """Delete what the cache folder holds of a model."""
+    """Delete the files of a model from the cache folder."""
 
     name: Positional[str]
     """A known name."""
@@ -60,8 +60,8 @@ Command = Annotated[Models, subcommand("models")]
 
 
 def run(args: Models) -> int:
-    """Do what was asked with the known models."""
-    with interrupt.leave_at_once():
+    """Run the action that was asked for."""
+    with interrupt.exit_at_once():
         import jaxdecode.weights  # noqa: F401
     action = args.action
     actions = {List: _list, Fetch: _fetch, Remove: _remove, Where: _where}
@@ -77,24 +77,24 @@ def _list(action: List) -> int:
 
     table = Table("name", box=box.SIMPLE_HEAD)
     table.add_column("download", justify="right")
-    for name in ("licence", "here"):
+    for name in ("licence", "on this machine"):
         table.add_column(name, overflow="fold")
-    table.add_column("what it is")
+    table.add_column("description")
     for item in weights.inventory():
         model = item.model
         table.add_row(
             model.name,
             _megabytes(model.download),
             model.licence,
-            _whereabouts(item),
+            _location(item),
             model.title,
         )
-    # A reader of a pipe wants a model per line.
+    # Wide enough for one line per model where a program reads the output.
     Console(width=None if output.is_terminal() else 200).print(table)
     return 0
 
 
-def _whereabouts(item: "Item") -> str:
+def _location(item: "Item") -> str:
     if item.problem:
         return item.problem
     return f"{item.path} ({item.where})" if item.path else "no"
@@ -112,14 +112,14 @@ def _remove(action: Remove) -> int:
     from jaxdecode.weights.registry import known
 
     model = known(action.name)
-    if not action.yes and not _agrees(f"Delete what is kept of {model.name}?"):
+    if not action.yes and not _confirmed(f"Delete the files of {model.name}?"):
         output.note("nothing was deleted")
         return 0
     deleted = weights.remove_model(action.name)
     for path in deleted:
         print(path)
     if not deleted:
-        output.note(f"the cache folder holds nothing of {model.name}")
+        output.note(f"the cache folder holds no files of {model.name}")
     return 0
 
 
@@ -136,10 +136,14 @@ def _where(action: Where) -> int:
     return 0
 
 
-def _agrees(question: str) -> bool:
-    """Ask on the terminal; no answer, or none to be had, is a no."""
+def _confirmed(question: str) -> bool:
+    """Ask on the terminal; anything but y or yes means no.
+
+    Raises:
+      ValueError: if standard input is not a terminal.
+    """
     if not sys.stdin.isatty():
-        raise ValueError(f"{question} Say --yes where no one can be asked.")
+        raise ValueError(f"{question} Give --yes where nobody can answer.")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

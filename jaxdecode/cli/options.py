@@ -1,7 +1,7 @@
-"""The flags that several commands share, and what they mean to the library.
+"""The options that several commands share, and the library's values for them.
 
-The dataclasses are read by tyro: field docstrings are the help. Nothing here imports
-JAX when it is loaded. Values are checked by the library, where they are used.
+tyro reads the dataclasses: a field's docstring is its help. Importing this file does not
+import JAX. The library checks the values where it uses them.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ NO_IDS = "(default: none)"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Which model writes."""
+    """The model."""
 
     name: Annotated[str, arg(name="model", metavar="NAME|PATH")] = DEFAULT_MODEL
     """A known name (see jaxdecode models), a folder, a .gguf file, or org/name."""
@@ -29,29 +29,29 @@ class ModelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """How a token is chosen: bias and bans, then penalties, top-k, top-p, min-p,
-    temperature, draw. The defaults are meant for readable text."""
+    """How a token is chosen, in this order: biases and bans, penalties, top-k, top-p,
+    min-p, temperature, draw. The defaults give readable text."""
 
     temperature: float = 0.8
-    """Below 1 safer, above 1 wilder; 0 always takes the most likely token."""
+    """Below 1 less random, above 1 more; 0 always takes the most likely token."""
 
     top_k: int = 50
     """Keep the k most likely tokens; 0 is off."""
 
     top_p: float = 0.95
-    """Keep the most likely tokens that together hold this probability; 1 is off."""
+    """Keep the most likely tokens whose probabilities add up to this; 1 is off."""
 
     min_p: float = 0.0
-    """Keep tokens this fraction as likely as the most likely one; 0 is off."""
+    """Keep tokens with this fraction of the highest probability or more; 0 is off."""
 
     repetition_penalty: float = 1.0
-    """Weaken tokens already seen, prompt included; 1 is off, usual 1.05 to 1.3."""
+    """Make tokens of prompt and output less likely; 1 is off, usual 1.05 to 1.3."""
 
     frequency_penalty: float = 0.0
-    """Logits taken off per occurrence in the output; 0 is off, usual 0.1 to 1."""
+    """Lowers a token's logit per occurrence in the output; 0 is off, usual 0.1 to 1."""
 
     presence_penalty: float = 0.0
-    """Logits taken off for having occurred in the output; 0 is off, usual 0.1 to 1."""
+    """Lowers a token's logit once if it is in the output; 0 is off, usual 0.1 to 1."""
 
     ban_tokens: Annotated[
         tuple[int, ...], arg(metavar="ID ...", help_behavior_hint=NO_IDS)
@@ -61,32 +61,34 @@ class SamplingOptions:
     logit_bias: Annotated[
         tuple[str, ...], arg(metavar="ID=VALUE ...", help_behavior_hint=NO_IDS)
     ] = ()
-    """Logits added to chosen token ids, such as 42=-2.5."""
+    """Added to the logits of chosen token ids, such as 42=-2.5."""
 
     min_new_tokens: int = 0
-    """Tokens to write before the text may end."""
+    """The text cannot end before this many tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LengthOptions:
-    """How much is written, and from which seed."""
+    """The length of the text, and its seed."""
 
     max_new_tokens: int = 128
-    """Write at most so many tokens."""
+    """Write at most this many tokens."""
 
     ignore_eos: bool = False
-    """Write on when the model says that the text has ended."""
+    """Continue after the model ends the text."""
 
     seed: Annotated[
         DisallowNone[int | None],
-        arg(metavar="INT", help_behavior_hint="(default: a new one, told on stderr)"),
+        arg(
+            metavar="INT", help_behavior_hint="(default: a new one, printed on stderr)"
+        ),
     ] = None
-    """Names the text: equal seeds give equal texts."""
+    """Equal seeds give equal texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """Everything that decides which text comes out, apart from the prompt."""
+class DecodingOptions:
+    """Everything but the prompt that decides which text is written."""
 
     model: OmitArgPrefixes[ModelOptions] = field(default_factory=ModelOptions)
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
@@ -96,30 +98,30 @@ class Decoding:
     """Print times and the number of tokens on standard error."""
 
 
-def check(decoding: Decoding) -> None:
-    """Refuse values out of range; what depends on the model is checked with it.
+def check_values(options: DecodingOptions) -> None:
+    """Refuse values out of range, apart from those that depend on the model.
 
     Raises:
       ValueError: naming who refuses, which value and why.
     """
-    from jaxdecode.core import check as checks
+    from jaxdecode.core import check
 
-    build_sampler(decoding.sampling)
-    if decoding.length.max_new_tokens < 1:
-        got = decoding.length.max_new_tokens
+    build_sampler(options.sampling)
+    if options.length.max_new_tokens < 1:
+        got = options.length.max_new_tokens
         raise ValueError(f"--max-new-tokens must be >= 1, got {got}.")
-    if decoding.length.seed is not None:
-        checks.seed("--seed", decoding.length.seed)
+    if options.length.seed is not None:
+        check.seed("--seed", options.length.seed)
 
 
 def build_sampler(options: SamplingOptions, eos_ids: tuple[int, ...] = ()) -> "Chain":
-    """Return the chain that the flags describe.
+    """Return the chain that the options describe.
 
-    The links of `joint` are always there, so that another value is the same compiled
-    program; links that hold token ids join only when they were asked for.
+    The links of `joint` are always there, so that another value uses the same compiled
+    program. Links that hold token ids are added only when they are asked for.
 
     Raises:
-      ValueError: if a value is out of range, in the words of the link it belongs to.
+      ValueError: if a value is out of range; the link that uses it says so.
     """
     from jaxdecode import transforms
 
@@ -146,12 +148,10 @@ def read_biases(items: tuple[str, ...]) -> dict[int, float]:
     """Return {token id: bias} for items such as "42=-2.5"; biases of one id add up."""
     biases: dict[int, float] = {}
     for item in items:
-        left, equals, right = item.partition("=")
+        token, _, value = item.partition("=")
         try:
-            token, value = int(left), float(right)
+            bias = float(value)
+            biases[int(token)] = biases.get(int(token), 0.0) + bias
         except ValueError:
-            equals = ""
-        if not equals:
-            raise ValueError(f"--logit-bias must be ID=VALUE, got {item!r}.")
-        biases[token] = biases.get(token, 0.0) + value
+            raise ValueError(f"--logit-bias must be ID=VALUE, got {item!r}.") from None
     return biases

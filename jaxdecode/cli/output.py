@@ -1,4 +1,4 @@
-"""Standard output for text, standard error for what is said about it."""
+"""Texts go to standard output, remarks about them to standard error."""
 
 import io
 import itertools
@@ -11,7 +11,7 @@ def show(*parts: Iterable[str], kept: list[str] | None = None) -> None:
 
     Args:
       *parts: the text, piece by piece.
-      kept: gets the pieces that were shown, also when the stream is stopped.
+      kept: receives the pieces that were printed, also when the stream is stopped.
     """
     last = ""
     for last in itertools.chain(*parts):
@@ -23,25 +23,25 @@ def show(*parts: Iterable[str], kept: list[str] | None = None) -> None:
 
 
 def write(text: str) -> None:
-    """Show a piece of text at once."""
+    """Print a piece of text at once."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def note(line: str) -> None:
-    """Print a line about the text where it does not mix with it."""
+    """Print a remark on standard error, so that it does not mix with the text."""
     print(line, file=sys.stderr, flush=True)
 
 
 def is_terminal() -> bool:
-    """Say whether standard output has a width; a pipe has none."""
+    """Whether standard output is a terminal and so has a width."""
     return sys.stdout.isatty()
 
 
 def read_text(what: str, given: str) -> str:
-    """Return an argument, or what stands on standard input if it is "-".
+    """Return an argument, or the text on standard input if it is "-".
 
-    One newline at the end of standard input is dropped: `echo` adds it.
+    One newline at the end of standard input is removed: `echo` adds it.
 
     Raises:
       ValueError: if there is no text, or standard input is not UTF-8.
@@ -57,7 +57,7 @@ def read_text(what: str, given: str) -> str:
 
 
 def tolerate_narrow_encodings() -> None:
-    """Print a question mark for what the terminal's encoding does not have."""
+    """Print a question mark for a character that the output's encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

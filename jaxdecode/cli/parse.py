@@ -1,6 +1,6 @@
-"""From an argument vector to one command's options, with errors of one line.
+"""From an argument list to the options of one command, with errors of one line.
 
-Knows tyro and how it prints an error, and no command of ours.
+Knows tyro and how it prints an error; knows none of the commands.
 """
 
 import contextlib
@@ -53,14 +53,14 @@ def parse(kind: Any, argv: Sequence[str], *, prog: str, description: str) -> Any
 
 
 def message_in(box: str) -> str:
-    """Return what a framed error of tyro says, as one line without the help in it."""
+    """Return the message in a framed error of tyro, as one line without the help."""
     sections: list[list[str]] = [[]]
     for line in _COLOURS.sub("", box).splitlines()[1:-1]:
         row = line[1:-1].rstrip()[1:]  # between the frame's bars
         if _RULE.match(row):
             sections.append([])
-        elif not row.startswith(" " * 8):  # so deep stands only an option's help
+        elif not row.startswith(" " * 8):  # only an option's help is indented so far
             sections[-1].append(row.strip())
-    said = [sections[0], *(s for s in sections[1:] if s and s[0].startswith(_HINTS))]
-    text = ". ".join(" ".join(rows).rstrip(".") for rows in said)
+    kept = [sections[0], *(s for s in sections[1:] if s and s[0].startswith(_HINTS))]
+    text = ". ".join(" ".join(rows).rstrip(".") for rows in kept)
     return text or "the arguments could not be understood"

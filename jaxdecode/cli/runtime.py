@@ -1,6 +1,6 @@
-"""What has to stand before a model can run: quiet logs, kept programs, the model.
+"""What a command needs before a model can run: quiet logs, compiled programs, the model.
 
-The one place in the command line where JAX is first imported.
+The only file of the command line that imports JAX first.
 """
 
 import copy
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxdecode.cli import errors, interrupt, options, output
 from jaxdecode.cli.clock import since_start
-from jaxdecode.cli.tally import Tally
+from jaxdecode.cli.stats import TokenCounter
 
 if TYPE_CHECKING:
     from jaxdecode.text import LanguageModel
@@ -24,103 +24,114 @@ _DAMAGED = re.compile(r"persistent compilation cache entry for '([^']+)'")
 
 
 @dataclass(frozen=True)
-class Seat:
-    """A model, the arguments with which it is asked for text, and who counts."""
+class Session:
+    """A loaded model and the settings of one command.
+
+    Attributes:
+      model: the model.
+      settings: arguments of `LanguageModel.stream` and the like.
+      counter: counts tokens for `--stats`; None without it.
+    """
 
     model: "LanguageModel"
     settings: dict[str, Any]
-    tally: Tally | None
+    counter: TokenCounter | None
 
-    def begin(self) -> None:
-        """Count from here on; without it, from the start of the process."""
-        if self.tally is not None:
-            self.tally.begin(since_start())
+    def restart_clock(self) -> None:
+        """Measure times from now on; before, they start with the process."""
+        if self.counter is not None:
+            self.counter.reset(since_start())
 
     def report(self) -> None:
-        """Print what was counted, if anyone counts."""
-        if self.tally is not None:
+        """Print the statistics, if they were asked for."""
+        if self.counter is not None:
             ends = self.settings.get("eos_ids", self.model.eos_ids)
-            output.note(self.tally.report(ends, self.settings["max_new_tokens"]))
+            output.note(self.counter.report(ends, self.settings["max_new_tokens"]))
 
 
-def take_seat(decoding: options.Decoding) -> Seat:
-    """Check what was asked for, then load the model: a typo must not cost a download.
+def open_session(given: options.DecodingOptions, *, draws: bool = True) -> Session:
+    """Check the options, then load the model: a typing mistake must not cost a download.
+
+    Args:
+      given: the options of the command.
+      draws: whether tokens are drawn; a new seed is then printed.
 
     Raises:
       ValueError: for a value out of range, an unknown name or a broken checkpoint.
-      OSError: if the model is not here and cannot be fetched.
+      OSError: if the model is not on this machine and cannot be fetched.
     """
     start_jax()
-    options.check(decoding)
-    length = decoding.length
-    model = load_model(decoding.model)
-    seed = length.seed
+    options.check_values(given)
+    model = load_model(given.model)
+    seed = given.length.seed
     if seed is None:
         seed = secrets.randbits(32)
-        output.note(f"seed: {seed}")
+        if draws:
+            output.note(f"seed: {seed}")
     settings: dict[str, Any] = {
         "key": seed,
-        "sampler": options.build_sampler(decoding.sampling, model.eos_ids),
-        "max_new_tokens": length.max_new_tokens,
+        "sampler": options.build_sampler(given.sampling, model.eos_ids),
+        "max_new_tokens": given.length.max_new_tokens,
     }
-    if length.ignore_eos:
+    if given.length.ignore_eos:
         settings["eos_ids"] = ()
-    model, tally = _counted(model) if decoding.stats else (model, None)
-    return Seat(model, settings, tally)
+    model, counter = _counted(model) if given.stats else (model, None)
+    return Session(model, settings, counter)
 
 
-def load_model(wanted: options.ModelOptions) -> "LanguageModel":
+def load_model(given: options.ModelOptions) -> "LanguageModel":
     """Load a model in the number type that was asked for.
 
     Raises:
       ValueError: for an unknown name or a broken checkpoint.
-      OSError: if the model is not here and cannot be fetched.
+      OSError: if the model is not on this machine and cannot be fetched.
     """
     from jaxdecode import text
 
     kinds = {"auto": {"dtype": None}, "int8": {"quantize": "int8"}}
-    return text.load(wanted.name, **kinds.get(wanted.dtype, {"dtype": wanted.dtype}))
+    return text.load(given.name, **kinds.get(given.dtype, {"dtype": given.dtype}))
 
 
-def _counted(model: "LanguageModel") -> "tuple[LanguageModel, Tally | None]":
+def _counted(model: "LanguageModel") -> "tuple[LanguageModel, TokenCounter | None]":
     if model.tokenizer is None:
-        return model, None  # it will say so itself when it is asked for text
+        return model, None  # the model itself says so when it is asked for text
+    counter = TokenCounter(model.tokenizer)
     model = copy.copy(model)
-    tally = Tally(model.tokenizer)
-    model.tokenizer = tally  # type: ignore[assignment]
-    return model, tally
+    model.tokenizer = counter  # type: ignore[assignment]
+    return model, counter
 
 
 def start_jax() -> None:
-    """Import JAX without its chatter and take compiled programs from the cache.
+    """Import JAX without its log messages, and use the compilation cache.
 
-    XLA logs an error for each program it loads on processors whose tuning hints it
-    takes for missing instructions, and goes on; real failures reach Python anyway.
+    On some processors XLA logs an error for every program that it loads, because it
+    takes tuning hints for missing instructions. It is harmless; real failures reach
+    Python as exceptions.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with interrupt.leave_at_once():
+    with interrupt.exit_at_once():
         import jaxdecode.text  # noqa: F401
         from jaxdecode.core import compile_cache
 
     try:
         folder = compile_cache.enable_compilation_cache()
     except OSError:
-        folder = None  # a cache that cannot be had is no reason not to work
+        folder = None  # everything works without a cache, only slower
     _silence_warnings(folder)
 
 
 def _silence_warnings(folder: Path | None) -> None:
-    """Keep warnings for developers off the screen, and mend a cache they speak of."""
+    """Hide warnings for developers; delete the damaged cache files that they name."""
     if sys.warnoptions:
         return
     from jaxdecode.core import compile_cache
 
-    def heard(message, *_args, **_kwargs):
+    def show(message, *_args, **_kwargs):
         damaged = _DAMAGED.search(str(message))
         if damaged and folder is not None:
             compile_cache.forget_program(folder, damaged.group(1))
         elif str(message).startswith("LanguageModel."):  # about the text itself
-            errors.tell(f"jaxdecode: warning: {message}")
+            errors.print_line(f"jaxdecode: warning: {message}")
 
     warnings.simplefilter("always")
-    warnings.showwarning = heard
+    warnings.showwarning = show

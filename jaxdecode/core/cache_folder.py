@@ -1,4 +1,4 @@
-"""Where this package keeps files between runs."""
+"""The folder in which this package stores files between runs."""
 
 import os
 import shutil
@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 VARIABLE = "JAXDECODE_CACHE"
-LEFTOVER_AGE = 24 * 3600  # seconds; nothing that is still written is that old
+LEFTOVER_AGE = 24 * 3600  # seconds; no file that is still being written is older
 
 
 def cache_folder() -> Path:
-    """Return the cache folder, which need not exist yet.
+    """Return the cache folder; it may not exist yet.
 
     `JAXDECODE_CACHE` if set, else `jaxdecode` in the platform's folder for caches.
     """
@@ -25,7 +25,7 @@ def cache_folder() -> Path:
 
 
 def sweep(folder: Path, prefix: str) -> None:
-    """Delete what killed processes left in a folder under a temporary name."""
+    """Delete temporary files and folders that killed processes left behind."""
     for path in folder.glob(f"{prefix}*"):
         try:
             if time.time() - path.stat().st_mtime < LEFTOVER_AGE:
@@ -35,4 +35,4 @@ def sweep(folder: Path, prefix: str) -> None:
             else:
                 path.unlink()
         except OSError:
-            continue  # another process was faster
+            continue  # another process deleted it first

@@ -1,9 +1,10 @@
-"""Host checks: values are read once, where a person typed them, and normalised.
+"""Checks on the host: each value is checked once, where the caller gave it.
 
 Every message says who, which argument, which rule and what it got. A Python float, an
 `np.float32` and an integer would be three entries in JAX's compilation cache, so each
-check also stores the value back as `np.float32` or `np.int32`. Tracers pass through,
-cast but unread: inside a `jit` the caller vouches for the range.
+check also casts the value to `np.float32` or `np.int32`. A value known only by shape and
+type (a tracer, a `jax.ShapeDtypeStruct`) is cast and not checked: inside a `jit` the
+caller is responsible for its range.
 """
 
 import math
@@ -11,6 +12,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -33,10 +35,10 @@ def within(
     """Check real parameters of `node` against a range and store them as float32.
 
     Args:
-      node: the object under construction; its class names the error.
+      node: the object being built; errors name its class.
       low: smallest allowed value.
       high: largest allowed value.
-      low_open: whether `low` itself is refused.
+      low_open: whether `low` itself is not allowed.
       infinite: whether infinities inside the range are allowed.
       **named: the parameters, a number or one per row.
 
@@ -75,13 +77,13 @@ def integers(node: Any, *, low: int = _INT32.min, high: int = _INT32.max, **name
     """Check whole-number parameters of `node` against a range and store them as int32.
 
     Args:
-      node: the object under construction; its class names the error.
+      node: the object being built; errors name its class.
       low: smallest allowed value.
       high: largest allowed value.
       **named: the parameters, an integer or one per row.
 
     Raises:
-      TypeError: for anything that is not an integer (a float counts as such a thing).
+      TypeError: for anything that is not an integer; 2.0 is not.
       ValueError: for a value out of range, or more than one axis.
     """
     who = type(node).__name__
@@ -107,12 +109,12 @@ def token_ids(who: str, name: str, value: Any, *, empty: bool = True) -> np.ndar
     Args:
       who: the class or function, for the message.
       name: the argument, for the message.
-      value: one id or a sequence of ids; None is the empty set.
-      empty: whether the empty set is allowed.
+      value: one id or a sequence of ids; None means no ids.
+      empty: whether the result may be empty.
 
     Raises:
       TypeError: for an id that is not an integer.
-      ValueError: for a negative id or one beyond int32, or an empty set not allowed.
+      ValueError: for a negative id, one beyond int32, or no ids where some are needed.
     """
     if value is None:
         value = ()
@@ -126,7 +128,12 @@ def token_ids(who: str, name: str, value: Any, *, empty: bool = True) -> np.ndar
 
 
 def token_id(who: str, name: str, value: Any) -> int:
-    """Return one token id as an int, refusing what is not one."""
+    """Return one token id as an int.
+
+    Raises:
+      TypeError: if it is not an integer.
+      ValueError: if it is negative or beyond int32.
+    """
     if isinstance(value, bool) or not isinstance(value, (numbers.Integral, np.ndarray)):
         kind = type(value).__name__
         raise TypeError(
@@ -142,9 +149,9 @@ def token_id(who: str, name: str, value: Any) -> int:
 
 
 def in_vocabulary(who: str, name: str, ids: np.ndarray, vocab_size: int) -> None:
-    """Refuse ids that the vocabulary does not have.
+    """Refuse ids outside the vocabulary.
 
-    A gather would clamp them and a scatter drop them, both without a word.
+    A gather would clamp them and a scatter would drop them, both silently.
     """
     if isinstance(ids, np.ndarray) and ids.size and int(ids.max()) >= vocab_size:
         raise ValueError(
@@ -154,7 +161,7 @@ def in_vocabulary(who: str, name: str, ids: np.ndarray, vocab_size: int) -> None
 
 
 def seed(who: str, value: Any) -> int:
-    """Return a seed in [0, 2**32 - 1]; JAX would wrap larger ones onto small ones."""
+    """Return a seed in [0, 2**32 - 1]; JAX would wrap a larger one to a small one."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{who}: a seed must be an integer, got {short(value)}.")
     if not 0 <= int(value) <= SEED_MAX:
@@ -183,17 +190,21 @@ def choice(who: str, name: str, value: Any, allowed: Sequence[Any]) -> None:
 
 
 def is_traced(value: Any) -> bool:
-    """Say whether a value is known only when the program runs."""
-    return isinstance(value, Tracer)
+    """Whether only the shape and type of a value are known, not its numbers."""
+    return isinstance(value, (Tracer, jax.ShapeDtypeStruct))
 
 
 def numeric(who: str, name: str, value: Any, dtype: Any) -> Any:
-    """Return a number, or a vector with one per row, as `dtype`; tracers are cast only.
+    """Return a number, or a vector with one per row, as `dtype`.
+
+    A value known only by shape and type is cast and not checked.
 
     Raises:
-      TypeError: for what is not a number of that kind, booleans included.
+      TypeError: if it is not a number of that kind; a boolean is not.
       ValueError: for more than one axis.
     """
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(value.shape, dtype, sharding=value.sharding)
     if is_traced(value):
         return jnp.asarray(value).astype(dtype)
     kind = "integer" if np.issubdtype(dtype, np.integer) else "number"
@@ -213,12 +224,12 @@ def numeric(who: str, name: str, value: Any, dtype: Any) -> Any:
         raise ValueError(
             f"{who}: `{name}` must be one number or one per row, got shape {array.shape}."
         )
-    with np.errstate(over="ignore"):  # too large for float32 is refused as infinite
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes inf
         return array.astype(dtype)
 
 
 def short(value: Any) -> str:
-    """Print a value for a message, cut to a readable length."""
+    """Return a value as text for a message, at most 60 characters long."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -1,4 +1,8 @@
-"""What a language model must offer to be decoded, and nothing about any of them."""
+"""What a language model must offer to be decoded, and what it may offer beyond that.
+
+`Model` is required. The other protocols are optional abilities: code that can use one
+asks `isinstance(model, ...)` and has another way for models without it.
+"""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -7,19 +11,26 @@ import jax
 
 @runtime_checkable
 class Model(Protocol):
-    """A causal language model as decoding sees it.
+    """A causal language model, as decoding uses it.
 
-    A model that is a pytree (an nnx or equinox module, anything made by `from_function`
-    or `from_linen`) has its arrays passed into the compiled program; any other object is
-    compiled in as a constant and must not change afterwards.
+    The arrays of a model that is a pytree (an nnx or equinox module, a result of
+    `from_function` or `from_linen`) are arguments of the compiled program. Any other
+    object is a constant of it and must not change afterwards.
 
     Attributes:
       vocab_size: number of token ids, V.
       max_length: positions it can hold, prompt included.
     """
 
-    vocab_size: int
-    max_length: int
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, V."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Positions it can hold, prompt included."""
+        ...
 
     def init_cache(self, rows: int, length: int) -> Any:
         """Return an empty cache: a pytree whose every leaf has the row axis first.
@@ -38,19 +49,109 @@ class Model(Protocol):
         *,
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
-        """Read tokens at their positions; return logits and the cache that holds them.
+        """Run the model on tokens; return logits and the cache that holds the tokens.
 
-        A token attends to the cache's columns up to its own position, so what a row
-        holds beyond its length (padding) is overwritten before it could be seen. A long
-        prompt comes in several calls, and some of its columns may come twice.
+        A token attends to the cache's columns up to its own position, so padding beyond
+        a row's length is overwritten before any token attends to it. A long prompt is
+        passed in several calls, and some of its columns may be passed twice.
 
         Args:
           tokens: int32 [B, S].
           positions: int32 [B, S], consecutive within a row.
           cache: what `init_cache` or an earlier call returned.
-          at: int32 [B], the one column of each row whose logits are wanted.
+          at: int32 [B], the only column of each row whose logits are needed; None: all.
 
         Returns:
           float32 logits [B, S, V], or [B, V] with `at`; and the new cache.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsPrompts(Protocol):
+    """Optional: a model that reads whole prompts itself.
+
+    For a model that must know where a prompt ends. Any other model is called several
+    times for a long prompt and cannot tell which call is the last.
+    """
+
+    def read_prompts(
+        self, prompts: Any, cache: Any, *, reversible: bool
+    ) -> tuple[jax.Array, Any]:
+        """Read whole prompts; `decode.prefill` then calls this method only.
+
+        Args:
+          prompts: a value with `tokens`, int32 [B, P], and `lengths`, int32 [B].
+          cache: an empty cache of this model.
+          reversible: whether the result must be differentiable in reverse. Static.
+
+        Returns:
+          float32 logits [B, V] after each prompt's last token, and the new cache.
+        """
+        ...
+
+
+@runtime_checkable
+class SharesPrompts(Protocol):
+    """Optional: a model that stores a prompt once for all beams that continue it.
+
+    Attributes:
+      shares_prompts: whether this model can; a wrapper may have the method whatever
+        model it holds.
+    """
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether this model can."""
+        ...
+
+    def share_prompts(
+        self, cache: Any, lengths: jax.Array, *, beams: int, columns: int
+    ) -> Any:
+        """Return a cache for `beams` continuations of each prompt.
+
+        Args:
+          cache: the cache after the prompts were read, rows [B].
+          lengths: int32 [B], the prompts' lengths.
+          beams: continuations per prompt, N. Static.
+          columns: tokens that will be read after the prompt. Static.
+
+        Returns:
+          A pytree with a method `follow(parents)`, int32 [B, N]. It is called before
+          each step: beam n then continues the tokens of beam `parents[b, n]`. The model
+          takes this value in place of a cache, with tokens [B * N, 1].
+        """
+        ...
+
+
+@runtime_checkable
+class ExposesLayers(Protocol):
+    """Optional: a model that can apply its head to the output of earlier blocks.
+
+    A wrapper that has the method whatever model it holds must also have a property
+    `exposes_layers`: whether the model inside can.
+    """
+
+    def layer_logits(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: Any,
+        *,
+        layers: tuple[int, ...],
+        at: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array, Any]:
+        """Run the model as a call does, and return earlier layers' logits as well.
+
+        Args:
+          tokens: as in a call.
+          positions: as in a call.
+          cache: as in a call.
+          layers: after how many blocks each; 0 is the embedding. Static.
+          at: as in a call.
+
+        Returns:
+          float32 logits [B, S, V], or [B, V] with `at`; the logits of the earlier
+          layers, [len(layers), ...]; and the new cache.
         """
         ...

@@ -1,8 +1,8 @@
-"""Two readings of one text, as a model: guidance by a negative prompt or a weaker model.
+"""Two predictions combined into one model: with a negative prompt, or a weaker model.
 
-Each wrapper has the `Model` protocol, so whatever decodes a model decodes it, and the
-logits of the pair are "the model's own". A wrapper's cache holds one cache per reading,
-and whatever it must know of each row, so that rows can be repeated or reordered.
+Each wrapper satisfies the `Model` protocol, so it can be decoded like any model, and the
+combined logits are "the model's own". The cache of a wrapper holds the caches of both
+predictions, and its parameters for each row, so that rows can be repeated or reordered.
 """
 
 from typing import Any
@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree, static
-from jaxdecode.core.shapes import Scalar
+from jaxdecode.core.rows import repeat_rows
+from jaxdecode.core.shapes import PerRow, Scalar, TokenLists
 from jaxdecode.decode.partition import partition
 from jaxdecode.decode.prefill import prefill
 from jaxdecode.decode.prompts import Prompts, as_prompts
@@ -25,11 +27,12 @@ FORMS = ("log_softmax", "raw")
 class Guided:
     """A model steered away from a negative prompt; made by `guided`.
 
-    The first call on a cache reads the prompt; all that comes behind it is generated,
-    and is read behind the negative prompt as well.
+    The conditional text is the prompt and what is generated; the unconditional text is
+    the negative prompt and what is generated. The first call on a cache must pass the
+    prompt; all later tokens are generated and are read after both prompts.
 
     Attributes:
-      model: the model that reads both.
+      model: the model that reads both texts.
       scale: float32, a number or one per row.
       tokens: int32 [N, W], the negative prompts, N rows or one for all.
       lengths: int32 [N].
@@ -49,11 +52,11 @@ class Guided:
 
     @property
     def max_length(self) -> int:
-        """Positions it can hold: what is generated must fit behind either prompt."""
+        """Positions it can hold: the generated text must fit after either prompt."""
         return self.model.max_length - self.tokens.shape[1] + 1
 
     def init_cache(self, rows: int, length: int) -> dict[str, Any]:
-        """Return an empty cache for the prompts, the negative prompts already read.
+        """Return an empty cache for the prompts; the negative prompts are read already.
 
         Raises:
           ValueError: if there is neither one negative prompt nor one per row.
@@ -72,24 +75,28 @@ class Guided:
             self.model.init_cache(count, columns),
             reversible=True,
         )
-        away = {"cache": cache, "last": last, "lengths": lengths}
+        unconditional = {"cache": cache, "last": last, "lengths": lengths}
         if count != rows:
-            away = jax.tree.map(lambda leaf: jnp.repeat(leaf, rows, axis=0), away)
-        scale = per_row("guided", "scale", self.scale, rows)
-        begin = jnp.zeros((rows,), jnp.int32)  # 0: the prompt was not read yet
-        towards = self.model.init_cache(rows, length)
-        return {"towards": towards, "away": away, "scale": scale, "begin": begin}
+            unconditional = repeat_rows(unconditional, rows)
+        return {
+            "conditional": self.model.init_cache(rows, length),
+            "unconditional": unconditional,
+            "scale": per_row("guided", "scale", self.scale, rows),
+            "prompt_length": jnp.zeros((rows,), jnp.int32),  # 0: no prompt read yet
+        }
 
     def read_prompts(
         self, prompts: Prompts, cache: dict[str, Any], *, reversible: bool
     ) -> tuple[jax.Array, Any]:
-        """Read whole prompts, in as many calls of the model as it takes."""
-        towards, own = prefill(
-            self.model, prompts, cache["towards"], reversible=reversible
+        """Read whole prompts; return logits [B, V] after each, and the cache."""
+        conditional, conditional_cache = prefill(
+            self.model, prompts, cache["conditional"], reversible=reversible
         )
-        away, scale = cache["away"]["last"], _like(cache["scale"], towards)
-        logits = _guide(towards, away, scale, raw=self.form == "raw")
-        return logits, cache | {"towards": own, "begin": jnp.asarray(prompts.lengths)}
+        logits = self._combine(conditional, cache["unconditional"]["last"], cache)
+        return logits, cache | {
+            "conditional": conditional_cache,
+            "prompt_length": jnp.asarray(prompts.lengths),
+        }
 
     def __call__(
         self,
@@ -99,65 +106,77 @@ class Guided:
         *,
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
-        """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        towards, own = self.model(tokens, positions, cache["towards"], at=at)
-        new, begin = cache["begin"] == 0, cache["begin"]
-        last = cache["away"]["last"]
+        """Return float32 logits [B, S, V] of tokens [B, S] ([B, V] with `at`)."""
+        conditional, conditional_cache = self.model(
+            tokens, positions, cache["conditional"], at=at
+        )
+        is_new = cache["prompt_length"] == 0
+        last = cache["unconditional"]["last"]
         last = last if at is not None else last[:, None, :]
 
         def only_prompts():
-            return jnp.broadcast_to(last, towards.shape), cache["away"]["cache"]
+            repeated = jnp.broadcast_to(last, conditional.shape)
+            return repeated, cache["unconditional"]["cache"]
 
-        def some_go_on():
-            logits, memory = self._read_away(tokens, positions, cache, at)
-            return jnp.where(_like(new, logits), last, logits), memory
+        def some_generated():
+            logits, new_cache = self._read_unconditional(tokens, positions, cache, at)
+            return jnp.where(_like(is_new, logits), last, logits), new_cache
 
-        if tokens.shape[1] == 1:  # a step of the loop: a branch would copy the caches
-            away, memory = some_go_on()
+        if tokens.shape[1] == 1:  # a decode step: a branch would copy the caches
+            unconditional, unconditional_cache = some_generated()
         else:
-            away, memory = jax.lax.cond(jnp.all(new), only_prompts, some_go_on)
+            unconditional, unconditional_cache = jax.lax.cond(
+                jnp.all(is_new), only_prompts, some_generated
+            )
         end = tokens.shape[1] - 1 if at is None else at
-        begin = jnp.where(new, positions[:, 0] + end + 1, begin)
-        scale = _like(cache["scale"], towards)
-        logits = _guide(towards, away, scale, raw=self.form == "raw")
-        away_now = cache["away"] | {"cache": memory}
-        return logits, cache | {"towards": own, "away": away_now, "begin": begin}
+        return self._combine(conditional, unconditional, cache), cache | {
+            "conditional": conditional_cache,
+            "unconditional": cache["unconditional"] | {"cache": unconditional_cache},
+            "prompt_length": jnp.where(
+                is_new, positions[:, 0] + end + 1, cache["prompt_length"]
+            ),
+        }
 
-    def _read_away(self, tokens, positions, cache, at):
-        """Read what of the tokens is generated behind the negative prompt.
+    def _combine(self, conditional, unconditional, cache) -> jax.Array:
+        scale = _like(cache["scale"], conditional)
+        return _guide(conditional, unconditional, scale, raw=self.form == "raw")
 
-        A call may begin inside the prompt: its generated part is then moved to the front
-        for this reading, and its logits are moved back. What stands behind it, as well
-        as all tokens of a row whose prompt is new, is overwritten before it is seen.
+    def _read_unconditional(self, tokens, positions, cache, at):
+        """Read the generated tokens of a call after the negative prompt.
+
+        A call may begin inside the prompt. Its generated part is then moved to the front
+        for this model call, and the logits are moved back. The columns after that part,
+        and all tokens of a row whose prompt is new, hold tokens that do not matter: they
+        are overwritten before any token attends to them.
         """
         count, width = tokens.shape
         steps = jnp.arange(width, dtype=jnp.int32)[None, :]
-        skipped = jnp.maximum(cache["begin"] - positions[:, 0], 0)
-        skipped = jnp.where(cache["begin"] == 0, 0, skipped)[:, None]
-        begin = jnp.where(cache["begin"] == 0, positions[:, 0], cache["begin"])
-        away = cache["away"]
-        moved = jnp.minimum(steps + skipped, width - 1)
-        offset = away["lengths"] - begin
-        places = positions[:, :1] + skipped + steps + offset[:, None]
-        read = jnp.take_along_axis(tokens, moved, axis=1)
+        is_new, first = cache["prompt_length"] == 0, positions[:, 0]
+        generated_from = jnp.where(is_new, first, cache["prompt_length"])
+        skipped = jnp.maximum(generated_from - first, 0)[:, None]
+        unconditional = cache["unconditional"]
+        offset = (unconditional["lengths"] - generated_from)[:, None]
+        new_positions = positions[:, :1] + skipped + steps + offset
+        source = jnp.minimum(steps + skipped, width - 1)
+        generated = jnp.take_along_axis(tokens, source, axis=1)
         if at is not None:
             back = jnp.maximum(at - skipped[:, 0], 0)
-            return self.model(read, places, away["cache"], at=back)
-        logits, memory = self.model(read, places, away["cache"])
+            return self.model(generated, new_positions, unconditional["cache"], at=back)
+        logits, new_cache = self.model(generated, new_positions, unconditional["cache"])
         back = jnp.broadcast_to(jnp.maximum(steps - skipped, 0), (count, width))
-        return jax.vmap(lambda rows, index: rows[index])(logits, back), memory
+        return jax.vmap(lambda rows, index: rows[index])(logits, back), new_cache
 
 
 @pytree
 class Contrastive:
-    """A strong model against a weak one; made by `contrastive`.
+    """A strong model contrasted with a weak one; made by `contrastive`.
 
     Attributes:
       expert: the strong model.
-      amateur: the weak one, of the same vocabulary.
+      amateur: the weak model, with the same vocabulary.
       alpha: float32, a number or one per row.
-      beta: the same.
-      temperature: the same.
+      beta: float32, a number or one per row.
+      temperature: float32, a number or one per row.
     """
 
     expert: Any
@@ -177,16 +196,16 @@ class Contrastive:
         return min(self.expert.max_length, self.amateur.max_length)
 
     def init_cache(self, rows: int, length: int) -> dict[str, Any]:
-        """Return an empty cache for both models.
+        """Return empty caches for both models, and the parameters of each row.
 
         Raises:
           ValueError: if a parameter has neither one value nor one per row.
         """
-        knobs = {
+        parameters = {
             name: per_row("contrastive", name, getattr(self, name), rows)
             for name in ("alpha", "beta", "temperature")
         }
-        return knobs | {
+        return parameters | {
             "expert": self.expert.init_cache(rows, length),
             "amateur": self.amateur.init_cache(rows, length),
         }
@@ -194,8 +213,8 @@ class Contrastive:
     def read_prompts(
         self, prompts: Prompts, cache: dict[str, Any], *, reversible: bool
     ) -> tuple[jax.Array, Any]:
-        """Read whole prompts with both models, each in its own way."""
-        return self._contrast_of(
+        """Read whole prompts with both models; return logits [B, V] and the cache."""
+        return self._combine(
             cache,
             prefill(self.expert, prompts, cache["expert"], reversible=reversible),
             prefill(self.amateur, prompts, cache["amateur"], reversible=reversible),
@@ -209,45 +228,49 @@ class Contrastive:
         *,
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
-        """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        return self._contrast_of(
+        """Return float32 logits [B, S, V] of tokens [B, S] ([B, V] with `at`)."""
+        return self._combine(
             cache,
             self.expert(tokens, positions, cache["expert"], at=at),
             self.amateur(tokens, positions, cache["amateur"], at=at),
         )
 
-    def _contrast_of(self, cache, expert, amateur) -> tuple[jax.Array, Any]:
-        """Return the logits of two readings (logits, cache), and what both left."""
-        (strong, expert), (weak, amateur) = expert, amateur
-        alpha, beta, heat = (
+    def _combine(self, cache, expert, amateur) -> tuple[jax.Array, Any]:
+        """Return combined logits and the new cache; takes pairs (logits, cache)."""
+        (strong, expert_cache), (weak, amateur_cache) = expert, amateur
+        alpha, beta, temperature = (
             _like(cache[name], strong) for name in ("alpha", "beta", "temperature")
         )
-        logits = _contrast(strong, weak / heat, alpha, beta)
-        return logits, cache | {"expert": expert, "amateur": amateur}
+        logits = _contrast(strong, weak / temperature, alpha, beta)
+        return logits, cache | {"expert": expert_cache, "amateur": amateur_cache}
 
 
 def guided(
-    model: Any, scale: Any, negative_prompts: Any, *, form: str = "log_softmax"
+    model: Model,
+    scale: PerRow,
+    negative_prompts: TokenLists,
+    *,
+    form: str = "log_softmax",
 ) -> Guided:
     """Steer a model away from negative prompts (classifier-free guidance).
 
-    Every text is read twice, behind its prompt and behind its negative prompt. With l
-    and u the two log-softmaxes, the logits are `u + scale * (l - u)`; with `form="raw"`
-    l and u are raw logits. A token that either reading bans (-inf) is banned where it is
-    so behind the prompt. Costs two readings of each token.
+    Every text is read twice: after its prompt (conditional) and after its negative prompt
+    (unconditional). With c and u the two log-softmaxes, the logits are
+    `u + scale * (c - u)`; with `form="raw"` c and u are raw logits. A token banned (-inf)
+    in c stays banned; one banned in u only keeps c.
 
     The result is a model: pass it where a model is expected. The first call on a fresh
-    cache must read the whole prompt, as `generate`, `stream`, `score` and `beam_search`
-    do. Its `max_length` is shorter than the model's by the width of the negative
-    prompts, rounded up to 16, 32, 64 ..., less one.
+    cache must pass the whole prompt, as `generate`, `stream`, `score` and `beam_search`
+    do. Its `max_length` is that of the model less the width of the negative prompts
+    (rounded up to 16, 32, 64 ...) plus one. Each token costs two model calls.
 
     Args:
       model: anything that satisfies the `Model` protocol.
       scale: finite, a number or one per prompt; 1 is neutral (bit for bit), 0 follows
         the negative prompt, above 1 moves away from it. Usual values: 1.2 to 3.
       negative_prompts: one token list per prompt, or one for all; or (tokens [N, W],
-        lengths [N]) as for `generate`. An unconditional reading is the model's own first
-        token, [[bos]].
+        lengths [N]) as for `generate`. [[bos]], the first token of any text, gives the
+        usual unconditional prediction.
       form: "log_softmax" (Hugging Face's text models) or "raw". Static.
 
     Returns:
@@ -255,7 +278,7 @@ def guided(
       recompile.
 
     Raises:
-      TypeError: if `model` is no model, or for tokens or a scale of the wrong kind.
+      TypeError: if `model` is not a model, or for tokens or a scale of the wrong kind.
       ValueError: for an unknown form, a scale that is not finite, an empty negative
         prompt or an id outside the vocabulary.
 
@@ -264,7 +287,7 @@ def guided(
     """
     partition(model)
     check.choice("guided", "form", form, FORMS)
-    read = as_prompts(
+    negative = as_prompts(
         "guided",
         negative_prompts,
         model.vocab_size,
@@ -274,40 +297,42 @@ def guided(
     return Guided(
         model=model,
         scale=check.real("guided", "scale", scale),
-        tokens=read.tokens,
-        lengths=read.lengths,
+        tokens=negative.tokens,
+        lengths=negative.lengths,
         form=form,
     )
 
 
 def contrastive(
-    expert: Any,
-    amateur: Any,
+    expert: Model,
+    amateur: Model,
     *,
-    alpha: Any = 0.1,
-    beta: Any = 1.0,
-    temperature: Any = 1.0,
+    alpha: PerRow = 0.1,
+    beta: PerRow = 1.0,
+    temperature: PerRow = 1.0,
 ) -> Contrastive:
-    """Search for what a strong model says and a weak one would not.
+    """Prefer tokens that a strong model finds likelier than a weak one does.
 
-    Among tokens that the expert finds plausible, `p_e >= alpha * max(p_e)`, the logits
-    are `log p_e - beta * log p_a`; all others are banned. `p_a` is the amateur's
+    For tokens that the expert finds plausible, `p_e >= alpha * max(p_e)`, the logits are
+    `log p_e - beta * log p_a`; all other tokens are banned. `p_a` is the amateur's
     distribution at its own temperature. Both models read every token.
 
     Args:
       expert: anything that satisfies the `Model` protocol.
-      amateur: another, of the same vocabulary.
-      alpha: how plausible a token must be, in [0, 1]; 1 leaves the expert's best, 0 all.
-        Usual value: 0.1. A number or one per prompt, as the others.
-      beta: how much the amateur counts, >= 0; 0 is the expert alone. Usual value: 1. The
-        form `(1 + b) * e - b * a` is `beta = b / (1 + b)` at temperature `1 / (1 + b)`.
-      temperature: of the amateur, > 0. Usual values: 0.5 to 1.
+      amateur: another model with the same vocabulary.
+      alpha: how plausible a token must be, in [0, 1]; 1 keeps only the expert's best
+        token, 0 keeps all. Usual value: 0.1. A number or one per prompt.
+      beta: weight of the amateur, >= 0; 0 is the expert alone. Usual value: 1. The form
+        `(1 + b) * e - b * a` is `beta = b / (1 + b)` at temperature `1 / (1 + b)`. A
+        number or one per prompt.
+      temperature: the amateur's temperature, > 0. Usual values: 0.5 to 1. A number or
+        one per prompt.
 
     Returns:
       A `Contrastive` model. Other values do not recompile.
 
     Raises:
-      TypeError: if a model is none, or a value not a number.
+      TypeError: if one of the two is not a model, or a value is not a number.
       ValueError: for a value out of range or NaN, or two vocabularies.
 
     Reference: Li et al., Contrastive Decoding: Open-ended Text Generation as
@@ -332,7 +357,7 @@ def contrastive(
 
 
 def per_row(who: str, name: str, value: Any, rows: int) -> jax.Array:
-    """Return a parameter as one value per row [B], to be kept in a cache."""
+    """Return a parameter as one value per row [B], to be stored in a cache."""
     if np.ndim(value) and np.shape(value) != (rows,):
         raise ValueError(
             f"{who}: `{name}` must be a number or one per prompt ({rows}), "
@@ -341,26 +366,27 @@ def per_row(who: str, name: str, value: Any, rows: int) -> jax.Array:
     return jnp.broadcast_to(jnp.asarray(value), (rows,))
 
 
-def _guide(towards, away, scale, *, raw: bool) -> jax.Array:
-    """Return away + scale * (towards - away), `towards` itself at scale 1."""
+def _guide(conditional, unconditional, scale, *, raw: bool) -> jax.Array:
+    """Return u + scale * (c - u), c conditional, u unconditional; c itself at scale 1."""
     if raw:
-        to, off = towards, away
+        c, u = conditional, unconditional
     else:
-        to, off = jax.nn.log_softmax(towards), jax.nn.log_softmax(away)
-    banned = to == -jnp.inf
-    off = jnp.where(off == -jnp.inf, to, off)  # -inf would lend its weight to nothing
-    mixed = jnp.where(banned, -jnp.inf, off + scale * (to - off))
-    return jnp.where(scale == 1, towards, mixed)
+        c, u = jax.nn.log_softmax(conditional), jax.nn.log_softmax(unconditional)
+    banned = c == -jnp.inf
+    u = jnp.where(u == -jnp.inf, c, u)  # -inf - -inf would be NaN
+    guided_logits = jnp.where(banned, -jnp.inf, u + scale * (c - u))
+    return jnp.where(scale == 1, conditional, guided_logits)
 
 
 def _contrast(strong, weak, alpha, beta) -> jax.Array:
+    """Return log p_e - beta * log p_a of the tokens plausible under `strong`."""
     best = jnp.max(strong, axis=-1, keepdims=True)
     plausible = (strong > -jnp.inf) & (strong >= best + jnp.log(alpha))
     expert, amateur = jax.nn.log_softmax(strong), jax.nn.log_softmax(weak)
     lowest = jnp.finfo(jnp.float32).min  # the amateur's bans must not become +inf
-    taken = jnp.where(beta > 0, beta * jnp.maximum(amateur, lowest), 0.0)
-    unlikely = jnp.minimum(expert - taken, -lowest)
-    logits = jnp.where(plausible, unlikely, -jnp.inf)
+    penalty = jnp.where(beta > 0, beta * jnp.maximum(amateur, lowest), 0.0)
+    contrast = jnp.minimum(expert - penalty, -lowest)
+    logits = jnp.where(plausible, contrast, -jnp.inf)
     return jnp.where(jnp.isnan(strong) | jnp.isnan(weak), jnp.nan, logits)
 
 

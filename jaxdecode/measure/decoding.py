@@ -1,9 +1,9 @@
-"""How fast `generate` reads and writes with a given model, and how near the limit.
+"""How fast `generate` is with a given model, and how close to the limit of the memory.
 
-A step must read every weight and the live part of the cache once, so it takes at least
-their bytes over the memory's bandwidth, and more where the batch is so large that
-arithmetic decides. Timed are whole calls, host work included. A call for one token and
-a call for all of them are one program; their difference is what the steps took.
+A step must read every weight and the filled part of the cache once, so it takes at least
+their bytes divided by the memory's bandwidth, and more where the batch is so large that
+arithmetic dominates. Whole calls are timed, host work included. A call for one token and
+a call for all tokens run the same program; their difference is the time of the steps.
 """
 
 import dataclasses
@@ -16,10 +16,11 @@ import jax
 import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.core.protocol import Model
 from jaxdecode.decode import generate
 from jaxdecode.measure.timings import interleave
 from jaxdecode.native import Panels
-from jaxdecode.transforms import joint
+from jaxdecode.transforms import Chain, Link, joint
 
 WHO = "measure_decoding"
 SAMPLER = {"top_k": 50, "top_p": 0.9, "temperature": 0.8}
@@ -27,17 +28,17 @@ SAMPLER = {"top_k": 50, "top_p": 0.9, "temperature": 0.8}
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """What one batch size took.
+    """The measurements of one batch size.
 
     Attributes:
       batch: rows.
       context: prompt tokens of a row.
-      new_tokens: tokens written to a row.
-      tokens_per_second: written to all rows together, over the whole call.
+      new_tokens: new tokens of a row.
+      tokens_per_second: new tokens of all rows together, over the whole call.
       step_ms: milliseconds of a step after the first token.
-      first_token_ms: milliseconds of a call that writes one token to each row.
-      prompt_tokens_per_second: of all rows together, over that call.
-      fraction_of_limit: the least a step could take, over what it took.
+      first_token_ms: milliseconds of a call for one new token of each row.
+      prompt_tokens_per_second: prompt tokens of all rows together, over that call.
+      fraction_of_limit: the shortest possible time of a step, divided by its time.
       first_call_s: seconds of the first call, which compiles.
     """
 
@@ -53,22 +54,22 @@ class Decoding:
 
 
 def measure_decoding(
-    model: Any,
+    model: Model,
     *,
     batch: int,
     context: int,
     new_tokens: int,
     rounds: int,
     bandwidth: float,
-    sampler: Any = None,
+    sampler: Link | Chain | None = None,
 ) -> Decoding:
-    """Time `generate` on random prompts; no text ends early.
+    """Time `generate` on random prompts; no row ends early.
 
     Args:
       model: anything that satisfies the `Model` protocol.
       batch: rows, >= 1.
       context: prompt tokens of each row, >= 1.
-      new_tokens: tokens to write, >= 2.
+      new_tokens: new tokens of each row, >= 2.
       rounds: how many times each call is timed, >= 1; figures are medians.
       bandwidth: bytes per second that the machine can read.
       sampler: as in `generate`; None is top-k 50, top-p 0.9 and temperature 0.8.
@@ -124,7 +125,7 @@ def measure_decoding(
 def random_prompts(
     vocab_size: int, batch: int, context: int, seed: int = 0
 ) -> list[list[int]]:
-    """Return token lists whose ids are drawn evenly from the vocabulary."""
+    """Return token lists whose ids are drawn uniformly from the vocabulary."""
     generator = np.random.default_rng(seed)
     return generator.integers(0, vocab_size, (batch, context)).tolist()
 
@@ -139,13 +140,13 @@ def stored_as(model: Any) -> str:
     return largest.kind if isinstance(largest, Panels) else largest.dtype.name
 
 
-def step_bytes(model: Any, rows: int, length: int) -> int:
+def step_bytes(model: Model, rows: int, length: int) -> int:
     """Return the bytes of all weights, and of a cache of `length` columns.
 
     Args:
-      model: the model; what of it is no array counts nothing.
-      rows: sequences.
-      length: columns that are filled.
+      model: the model; only its arrays count.
+      rows: number of sequences.
+      length: filled columns of the cache.
     """
     arrays = [leaf for leaf in jax.tree.leaves(model) if _is_array(leaf)]
     held = jax.eval_shape(functools.partial(model.init_cache, rows, length))

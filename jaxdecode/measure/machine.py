@@ -12,21 +12,22 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdecode.core.platform import backend
 from jaxdecode.native import why_unavailable
 
 
 def bandwidth(megabytes: int = 1024, rounds: int = 7) -> float:
     """Return bytes per second of memory traffic, the best of a few rounds.
 
-    On CPU every core reads its share (a dot product of a vector with itself); elsewhere
+    On CPU every core reads its part (a dot product of a vector with itself); elsewhere
     the device copies, which moves each byte twice.
 
     Args:
-      megabytes: size of what is read; more than the caches hold.
-      rounds: how often.
+      megabytes: size of the data; more than the processor's caches hold.
+      rounds: number of measurements.
     """
-    if jax.default_backend() == "cpu":
-        return _reading(megabytes, rounds)
+    if backend().kind == "cpu":
+        return _read_speed(megabytes, rounds)
     words = jax.numpy.ones((megabytes << 18,), jax.numpy.float32)
     copy = jax.jit(lambda x: x + 1)
     jax.block_until_ready(copy(words))
@@ -35,7 +36,7 @@ def bandwidth(megabytes: int = 1024, rounds: int = 7) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Return what a number needs beside it: the machine, the versions, the day."""
+    """Return what must be reported with a number: machine, versions, date."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -47,7 +48,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _reading(megabytes: int, rounds: int) -> float:
+def _read_speed(megabytes: int, rounds: int) -> float:
     cores = os.cpu_count() or 1
     parts = np.split(np.ones((megabytes << 18) // cores * cores, np.float32), cores)
     with concurrent.futures.ThreadPoolExecutor(cores) as pool:

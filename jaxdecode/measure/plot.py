@@ -1,4 +1,4 @@
-"""A picture of measured decoding speeds beside their limit; needs matplotlib."""
+"""A plot of measured decoding speeds and their limit; needs matplotlib."""
 
 import os
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ def plot(found: Sequence[Decoding], path: str | os.PathLike, *, title: str) -> P
 
     Args:
       found: measurements of one model, one for each batch size.
-      path: the image file; its ending says which kind.
-      title: what stands above.
+      path: the image file; its suffix decides the format.
+      title: the title of the plot.
 
     Returns:
       The path.
 
     Raises:
-      ValueError: if matplotlib is not installed, or cannot write files of this kind.
+      ValueError: if matplotlib is not installed, or cannot write this format.
       OSError: if the file cannot be written.
     """
     figure = _figure()
@@ -45,10 +45,10 @@ def plot(found: Sequence[Decoding], path: str | os.PathLike, *, title: str) -> P
 
 
 def check_plot(path: str | os.PathLike) -> None:
-    """Refuse, before anything is measured, a picture that could not be drawn.
+    """Refuse, before anything is measured, a file that could not be written.
 
     Raises:
-      ValueError: if matplotlib is not installed, or cannot write files of this kind.
+      ValueError: if matplotlib is not installed, or cannot write this format.
       FileNotFoundError: if the folder does not exist.
     """
     kinds = _figure().canvas.get_supported_filetypes()
@@ -69,7 +69,7 @@ def _figure() -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError(
-            "plot: matplotlib is needed for a picture; "
+            "plot: matplotlib is needed for a plot; "
             "pip install 'jaxdecode[plot]' brings it."
         ) from error
     figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")

@@ -1,7 +1,7 @@
-"""Interleaved rounds: how variants are compared on a machine that drifts.
+"""Interleaved rounds: how to compare variants on a machine whose speed drifts.
 
-Variants run in turn (A B A B ...) and are compared within a round; times are medians,
-with the spread beside them. The first run of each, which compiles, does not count.
+Variants run in turn (A B A B ...) and are compared within a round; times are medians with
+their quartiles. The first run of each, which compiles, does not count.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclasses.dataclass
 class Timings:
-    """Seconds of each variant, one entry per round."""
+    """Seconds of each variant, one number per round."""
 
     seconds: dict[str, list[float]]
 
@@ -33,7 +33,7 @@ class Timings:
         return float(np.median([a / b for a, b in pairs]))
 
     def between(self, short: str, long: str) -> float:
-        """Return the median over rounds of the seconds `long` took more."""
+        """Return the median over rounds of the extra seconds of `long`."""
         pairs = zip(self.seconds[long], self.seconds[short], strict=True)
         return float(np.median([a - b for a, b in pairs]))
 
@@ -43,7 +43,7 @@ def interleave(variants: dict[str, Callable[[], Any]], rounds: int) -> Timings:
 
     Args:
       variants: functions without arguments that return when their work is done.
-      rounds: how many rounds count.
+      rounds: number of rounds that count.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for run in variants.values():

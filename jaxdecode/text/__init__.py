@@ -1,4 +1,4 @@
-"""Floor 5: between text and tokens: tokenizers, chat templates, `LanguageModel`."""
+"""Floor 5: text to tokens and back: tokenizers, chat templates, `LanguageModel`."""
 
 from jaxdecode.text.chat_template import ChatTemplate as ChatTemplate
 from jaxdecode.text.detokenizer import Detokenizer as Detokenizer

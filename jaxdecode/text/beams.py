@@ -1,12 +1,13 @@
-"""Beam search in text: prompts are encoded, hypotheses come back as texts with scores."""
+"""Beam search in text: hypotheses as texts with scores."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from jaxdecode.core.protocol import Model
 from jaxdecode.core.status import Status
-from jaxdecode.decode import beam
+from jaxdecode.decode.beam import beam_search
 from jaxdecode.text.tokenizer import Tokenizer
 
 
@@ -16,7 +17,7 @@ class TextHypothesis:
 
     Attributes:
       text: the continuation without its special tokens.
-      score: its score; the higher the better.
+      score: its score; higher is better.
       status: why it ended.
       tokens: its token ids, the eos included.
     """
@@ -28,17 +29,17 @@ class TextHypothesis:
 
 
 def search_texts(
-    model: Any, tokenizer: Tokenizer, prompts: list[list[int]], **options: Any
+    model: Model, tokenizer: Tokenizer, prompts: list[list[int]], **options: Any
 ) -> list[list[TextHypothesis]]:
-    """Return the hypotheses of each prompt, best first; those never found are left out.
+    """Return the hypotheses of each prompt, best first, without invalid ones.
 
     Args:
-      model: what satisfies the `Model` protocol.
-      tokenizer: what turns tokens into text.
+      model: anything that satisfies the `Model` protocol.
+      tokenizer: turns tokens into text.
       prompts: token lists.
       **options: as in `beam_search`.
     """
-    found = beam.beam_search(model, prompts, **options)
+    found = beam_search(model, prompts, **options)
     rows = zip(
         np.asarray(found.tokens),
         np.asarray(found.lengths),
@@ -53,9 +54,9 @@ def _of_one_prompt(tokenizer, tokens, lengths, scores, status) -> list[TextHypot
     hypotheses = []
     for ids, length, score, end in zip(tokens, lengths, scores, status, strict=True):
         if end != Status.INVALID:
-            kept = ids[:length].tolist()
-            text = tokenizer.decode(kept)
+            ids = ids[:length].tolist()
+            text = tokenizer.decode(ids)
             hypotheses.append(
-                TextHypothesis(text, float(score), Status(int(end)), tuple(kept))
+                TextHypothesis(text, float(score), Status(int(end)), tuple(ids))
             )
     return hypotheses

@@ -1,8 +1,8 @@
 """From messages to the text, and the tokens, that a chat model was trained on.
 
 The template is a program that comes with a model; it runs in `template_sandbox`. The
-messages come from anyone: whatever they say, a control token in the result is the
-template's own (`chat_pieces`).
+messages are not trusted: every control token in the result comes from the template, none
+from a message (`chat_pieces`).
 """
 
 import re
@@ -32,9 +32,9 @@ class ChatTemplate:
     """A compiled chat template.
 
     Args:
-      template: Jinja source, as models carry it.
-      bos_token: what `{{ bos_token }}` stands for.
-      eos_token: what `{{ eos_token }}` stands for.
+      template: the Jinja source.
+      bos_token: value of `{{ bos_token }}`.
+      eos_token: value of `{{ eos_token }}`.
 
     Raises:
       TypeError: if `template` is not a str.
@@ -56,27 +56,27 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Message], add_generation_prompt: bool = True
     ) -> str:
-        """Return the conversation as one text, for reading.
+        """Return the conversation as one text, for inspection.
 
-        To make a prompt of it use `chat_pieces`: in this text a control token that a
-        user typed looks like the template's own.
+        For a prompt use `chat_pieces`: in this text a control token that a user typed
+        looks like the template's own.
 
         Args:
           messages: a list of dicts with "role" (letters, digits, `_`, `-`) and "content"
-            (text); what else they hold, the template sees too.
+            (text); other fields are passed to the template too.
           add_generation_prompt: whether to end with the head of the model's answer.
 
         Raises:
           TypeError: for messages of the wrong kind.
-          ValueError: for no messages, an odd role, or text that is not valid Unicode.
-          ChatTemplateError: if the template refuses the messages, fails, or takes more
-            than its share of time, steps or memory.
+          ValueError: for no messages, an invalid role, or text that is not valid Unicode.
+          ChatTemplateError: if the template refuses the messages, fails, or exceeds its
+            limits of time, steps or memory.
         """
         checked = check_messages("ChatTemplate.render", messages)
         return self.render_checked(checked, add_generation_prompt)
 
     def render_checked(self, messages: list[Any], add_generation_prompt: bool) -> str:
-        """Render messages that `check_messages` has seen."""
+        """Render messages that `check_messages` returned."""
         names = self._edges | {"tools": None, "documents": None}
         return _guarded(
             Budget(work=WORK_MAX + 32 * weight(messages)),
@@ -98,19 +98,20 @@ def chat_pieces(
 ) -> list[str | int]:
     """Return a conversation as ordinary text with the template's control ids in between.
 
-    In messages, the characters with which a control token could begin are exchanged for
-    characters that occur nowhere, and put back after the control tokens were found. So
-    one that begins in a message is text. Only if that changes what the template does (it
-    may look for `</think>`, say) are the messages rendered as they are, with just the
-    control tokens in them broken; it must come to the same control tokens.
+    In messages, each character with which a control token can begin is replaced by a
+    private character that occurs nowhere else, and restored after the control tokens
+    were found. So a control token that begins in a message stays text. If that changes
+    what the template does (it may search for `</think>`), the messages are rendered
+    unchanged except that control tokens in them are broken by a mark; both renderings
+    must have the same control tokens.
 
-    Limit: a control token whose beginning is the template's own literal text counts as
-    the template's, even if a message completes it.
+    Limit: a control token that begins in the template's own text counts as the
+    template's, even if a message completes it.
 
     Args:
       template: the chat template.
       messages: as in `ChatTemplate.render`.
-      tokenizer: knows the control tokens.
+      tokenizer: has the control tokens.
       add_generation_prompt: as in `ChatTemplate.render`.
 
     Raises:
@@ -147,11 +148,11 @@ def chat_pieces(
 
 
 def check_messages(who: str, messages: Any) -> list[dict[str, Any]]:
-    """Return messages as a list of dicts, refusing what is none.
+    """Return messages as a list of dicts, after checking them.
 
     Raises:
       TypeError: for messages of the wrong kind.
-      ValueError: for no messages, too long ones, an odd role, or invalid text.
+      ValueError: for no messages, too long ones, an invalid role, or invalid text.
     """
     if not isinstance(messages, (list, tuple)):
         raise TypeError(
@@ -205,7 +206,7 @@ def _guarded(budget: Budget, run: Callable[[], Any]) -> Any:
         raise
     except RecursionError:
         raise ChatTemplateError("chat template: must not nest so deeply.") from None
-    except Exception as error:  # a template can fail in any way Python can
+    except Exception as error:  # a template can raise any exception
         line = getattr(error, "lineno", None)
         where = f" line {line}:" if line else ""
         raise ChatTemplateError(f"chat template:{where} {error}") from error
@@ -214,9 +215,9 @@ def _guarded(budget: Budget, run: Callable[[], Any]) -> Any:
 
 
 def _edited(value: Any, edit: Callable[[str], str]) -> Any:
-    """Apply `edit` to every text in a message but names of fields.
+    """Apply `edit` to every text in a message except names of fields.
 
-    A name is what a template can ask for: letters, digits and underscores.
+    A key is a name if a template can write it as one: letters, digits, underscores.
     """
     if isinstance(value, str):
         return edit(value)
@@ -246,7 +247,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _break(text: str, words: Sequence[str], mark: str) -> str:
-    """Put `mark` behind the first character of each control token in a text."""
+    """Put `mark` after the first character of each control token in a text."""
     if not words:
         return text
     anywhere = re.compile(f"(?=(?:{'|'.join(map(re.escape, words))}))(.)", re.DOTALL)

@@ -1,8 +1,8 @@
 """From token ids back to text, all at once or one token at a time.
 
-Every token stands for some bytes, and a text is the bytes of its tokens read as UTF-8;
-bytes that are not valid UTF-8 become U+FFFD, as few as the Unicode standard recommends.
-This file knows the bytes of a token; it does not know how a text is cut into tokens.
+Every token stands for some bytes, and a text is the bytes of its tokens decoded as
+UTF-8. Invalid bytes become U+FFFD, as the Unicode standard recommends. This file knows
+the bytes of each token; it does not know how a text is cut into tokens.
 """
 
 import codecs
@@ -34,14 +34,14 @@ _ALPHABET = byte_alphabet()
 
 @dataclass(frozen=True)
 class Pieces:
-    """What the tokens of one vocabulary stand for.
+    """The bytes of each token of a vocabulary.
 
     Attributes:
       tokens: text of each id as the vocabulary spells it; ids may be missing.
       style: "bytes" (byte-level BPE) or "spaces" (SentencePiece: a mark for the space).
-      literal: ids that are spelled as they read (control and added tokens).
+      literal: ids whose text is taken as it is (control and added tokens).
       byte_tokens: whether tokens such as `<0xE4>` stand for one byte.
-      strip: how many spaces to leave out at the start of a text.
+      strip: how many spaces to remove at the start of a text.
     """
 
     tokens: Mapping[int, str]
@@ -52,13 +52,13 @@ class Pieces:
     _known: dict[int, bytes] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, token: int) -> bytes:
-        """Return the bytes of a token; none for an id without a text."""
+        """Return the bytes of a token; b"" for an id without a text."""
         known = self._known.get(token)
         if known is None:
-            known = self._known[token] = self._spell(token)
+            known = self._known[token] = self._bytes_of(token)
         return known
 
-    def _spell(self, token: int) -> bytes:
+    def _bytes_of(self, token: int) -> bytes:
         text = self.tokens.get(token, "")
         if token in self.literal:
             return text.encode("utf-8", "replace")
@@ -73,16 +73,16 @@ class Pieces:
 
 
 class Detokenizer:
-    """Turns tokens into text as they come, never showing half a character.
+    """Turns tokens into text one at a time; never returns part of a character.
 
-    Whatever the tokens, what `push` returns, joined, and then `finish`, is
-    `Tokenizer.decode` of all of them. A token costs the same however long the text is.
+    The results of all calls of `push` and of `finish`, joined, are `Tokenizer.decode` of
+    all the tokens. The cost of a token does not depend on the length of the text.
 
     Args:
-      pieces: the vocabulary.
+      pieces: the bytes of each token.
       skip: ids that are left out.
-      continues: whether the text goes on from an earlier one, so that a space at its
-        start belongs to it.
+      continues: whether the text continues an earlier one, so that a space at its start
+        belongs to it.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class Detokenizer:
         self._pieces = pieces
         self._skip = skip
         self._strip_at_start = 0 if continues else pieces.strip
-        self._begin()
+        self._reset()
 
     def push(self, token: int) -> str:
-        """Take one token and return the characters that are complete now.
+        """Add one token and return the characters that are complete now.
 
         Args:
           token: its id. An id without a text, such as one that pads a vocabulary to a
@@ -113,19 +113,19 @@ class Detokenizer:
         return self.push_bytes(self._pieces[token])
 
     def push_bytes(self, data: bytes) -> str:
-        """Take the bytes of some tokens and return the characters complete now."""
+        """Add the bytes of some tokens and return the characters complete now."""
         return self._stripped(self._decoder.decode(data))
 
     def finish(self) -> str:
-        """End the text: return what is left of an unfinished character, as U+FFFD.
+        """End the text: return U+FFFD for an incomplete character, else "".
 
-        Afterwards the object stands at the start of a new text.
+        The next token starts a new text.
         """
         rest = self._stripped(self._decoder.decode(b"", final=True))
-        self._begin()
+        self._reset()
         return rest
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._strip = self._strip_at_start
 

@@ -1,13 +1,13 @@
-"""What can be wrong with a tokenizer or a chat template.
+"""Errors of tokenizers and chat templates.
 
-Both are ValueErrors of our own, so that a caller can tell a bad file from a mistake in a
-program, and the command line can print one line.
+Both are ValueErrors. Their own types let a caller tell a bad file from a programming
+mistake.
 """
 
 
 class TokenizerError(ValueError):
-    """A tokenizer that is broken or of a kind that is not supported, or missing."""
+    """A tokenizer is broken, not supported, or missing."""
 
 
 class ChatTemplateError(ValueError):
-    """A chat template that is broken, missing, went beyond its limits, or refused."""
+    """A chat template is broken or missing, exceeded a limit, or refused the messages."""

@@ -1,8 +1,8 @@
-"""A tokenizer out of the metadata of a GGUF file.
+"""A tokenizer from the metadata of a GGUF file.
 
-GGUF stores the vocabulary but not how text is cut before merging: `pre` only names it.
-The recipes here follow llama.cpp for those names. An unknown name is refused: with a
-wrong recipe the ids are nearly right, and the model nearly works.
+GGUF stores the vocabulary, but only the name (`pre`) of the rule that cuts text into
+words before merging. The rules here follow llama.cpp. An unknown name is refused: with a
+wrong rule the ids are nearly right, and the model nearly works.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ from jaxdecode.text.tokenizer import Special, Tokenizer
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
-# A contraction; a word with at most one sign before it; digits; signs with one space
-# before and line ends behind; line ends; other space, all but its last before a word.
+# A contraction; a word with at most one sign before it; digits; signs, with one space
+# before and line ends after; line ends; other space, but not the last one before a word.
 _MODERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -39,13 +39,13 @@ def _modern(digits: str) -> Any:
     return pre_tokenizers.Sequence([split, bytes_only])
 
 
-RECIPES: dict[str, Callable[[], Any]] = {
+WORD_RULES: dict[str, Callable[[], Any]] = {
     "smollm": _smollm,
     "gpt-2": _gpt2,
     "qwen2": lambda: _modern(""),
     "llama-bpe": lambda: _modern("{1,3}"),
 }
-# Llama 3 looks a whole word up before merging, and begins every text with its bos.
+# Llama 3 looks up a whole word before it merges, and begins every text with its bos.
 _WHOLE_WORDS = _BEGINS_WITH_BOS = ("llama-bpe",)
 
 
@@ -59,8 +59,8 @@ def from_gguf(metadata: dict[str, Any]) -> Tokenizer:
       The tokenizer.
 
     Raises:
-      TokenizerError: for a `model` or `pre` that is not known, or metadata that lacks
-        something or contradicts itself.
+      TokenizerError: for an unknown `model` or `pre`, or metadata that is incomplete or
+        inconsistent.
     """
     kind = metadata.get("model")
     builders = {"gpt2": _byte_level, "llama": _sentence_piece}
@@ -97,18 +97,18 @@ def from_gguf(metadata: dict[str, Any]) -> Tokenizer:
 
 
 def pre_tokenizer(pre: Any) -> Any:
-    """Return the rule that cuts text into words, by the name in `tokenizer.ggml.pre`.
+    """Return the rule that cuts text into words, by its name in `tokenizer.ggml.pre`.
 
     Raises:
-      TokenizerError: for a name that is not known.
+      TokenizerError: for an unknown name.
     """
-    if pre not in RECIPES:
-        known = ", ".join(sorted(RECIPES))
+    if pre not in WORD_RULES:
+        known = ", ".join(sorted(WORD_RULES))
         raise TokenizerError(
-            f"tokenizer.ggml.pre: must be one of {known}, got {pre!r}; another recipe "
+            f"tokenizer.ggml.pre: must be one of {known}, got {pre!r}; another rule "
             "would cut the text differently from what the model was trained on."
         )
-    return RECIPES[pre]()
+    return WORD_RULES[pre]()
 
 
 def _byte_level(metadata: dict[str, Any], tokens: list[str], types: list[int]):
@@ -176,16 +176,16 @@ def _merges(metadata, tokens, types) -> list[tuple[str, str]]:
 def merges_from_scores(
     words: dict[str, int], scores: list[float]
 ) -> list[tuple[str, str]]:
-    """Return the merges that a scored SentencePiece vocabulary stands for.
+    """Return the BPE merges equivalent to a SentencePiece vocabulary with scores.
 
     SentencePiece joins the two neighbours whose union has the highest score. So every
-    way to cut a word into two words is a merge, ranked by the score of the whole. Where
-    two ways overlap in a text at equal scores SentencePiece takes the left one; merges
-    have one fixed order, by id and then with the shorter left part first.
+    way to cut a token into two tokens is a merge, ranked by the score of the whole. At
+    equal scores SentencePiece takes the leftmost pair in the text; merges have one fixed
+    order, by id and then with the shorter left part first.
 
     Args:
       words: ordinary tokens and their ids.
-      scores: one per id.
+      scores: one score per id.
     """
     ranked = sorted(words, key=lambda word: (-scores[words[word]], words[word]))
     return [
@@ -197,7 +197,7 @@ def merges_from_scores(
 
 
 def _vocabulary(tokens, types, kinds) -> dict[str, int]:
-    # Control tokens stay out, so that no text whatever can be cut into one.
+    # Without control tokens: no text can be cut into one.
     vocab: dict[str, int] = {}
     for i, (text, type_) in enumerate(zip(tokens, types, strict=True)):
         if type_ in kinds and text:

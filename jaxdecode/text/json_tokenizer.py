@@ -1,8 +1,8 @@
-"""A tokenizer out of a tokenizer.json file, with its control tokens made unreachable.
+"""A tokenizer from a tokenizer.json file, in which no text becomes a control token.
 
-The Rust library matches the added tokens of such a file wherever they stand in a text.
-Here it is told not to, and a vocabulary in which ordinary words could still be joined to
-a control token gets another spelling for that token, which no text contains.
+The Rust library matches the added tokens of such a file anywhere in a text. Here that is
+switched off. Where merges of ordinary tokens could still produce a control token, its
+text in the vocabulary is replaced by a secret one that no text contains.
 """
 
 import json
@@ -16,7 +16,7 @@ from jaxdecode.text.detokenizer import Pieces
 from jaxdecode.text.errors import TokenizerError
 from jaxdecode.text.tokenizer import Special, Tokenizer
 
-SIZE_MAX = 2**28  # bytes; the largest vocabularies in use need 35 million
+SIZE_MAX = 2**28  # bytes; the largest files in use have 35 million
 
 
 def from_json(path: str | Path) -> Tokenizer:
@@ -26,11 +26,11 @@ def from_json(path: str | Path) -> Tokenizer:
       path: the file.
 
     Returns:
-      The tokenizer. Truncation and padding that the file asks for are left out.
+      The tokenizer. Truncation and padding in the file are ignored.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      TokenizerError: if it is broken, or decodes in a way that is not supported.
+      TokenizerError: if it is broken, or its decoder is not supported.
     """
     path = Path(path)
     if not path.is_file():
@@ -65,7 +65,7 @@ def from_json(path: str | Path) -> Tokenizer:
 
 
 def _added(spec: dict[str, Any], rust: Any) -> list[tuple[int, dict[str, Any]]]:
-    # The library gives a token another id than the file says if the two disagree.
+    # The library ignores the id in the file if it does not fit the token's place.
     added = []
     for token in spec.get("added_tokens") or []:
         given = rust.token_to_id(token["content"])
@@ -114,7 +114,7 @@ def _style(decoder: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _around(rust: Any) -> tuple[list[int], list[int]]:
-    """Return the ids that the file's template puts before and behind a text."""
+    """Return the ids that the file's template puts before and after a text."""
     probe = rust.encode("a", add_special_tokens=True)
     mask = probe.special_tokens_mask
     if 0 not in mask:
@@ -128,19 +128,19 @@ def _without_control(spec, text: str, control: set[str]) -> tuple[Any, Any]:
     first = _plain(Rust.from_str(text))
     model = _hidden(spec["model"], control)
     if model is not None:
-        # Only the model comes from here: the added tokens keep the ids they have.
+        # Only the model is taken from here: the added tokens keep their ids.
         bare = {"version": "1.0", "added_tokens": [], "model": model}
         first.model = Rust.from_str(json.dumps(bare)).model
     pre = spec.get("pre_tokenizer")
-    behind = _never_prepend(pre)
-    if behind == pre:
+    later = _never_prepend(pre)
+    if later == pre:
         return first, first
     rest = _plain(Rust.from_str(text))
     rest.model = first.model
     bare = {"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel"}}
     bare["model"] |= {"vocab": {"a": 0}, "unk_token": "a"}
     rest.pre_tokenizer = Rust.from_str(
-        json.dumps(bare | {"pre_tokenizer": behind})
+        json.dumps(bare | {"pre_tokenizer": later})
     ).pre_tokenizer
     return first, rest
 
@@ -148,14 +148,14 @@ def _without_control(spec, text: str, control: set[str]) -> tuple[Any, Any]:
 def _plain(rust: Any) -> Any:
     rust.no_truncation()
     rust.no_padding()
-    rust.encode_special_tokens = True  # "as text": do not look for control tokens
+    rust.encode_special_tokens = True  # as text: control tokens are not recognised
     return rust
 
 
 def _hidden(model: dict[str, Any], control: set[str]) -> dict[str, Any] | None:
-    """Return the model with control tokens respelled, or None if that changes nothing."""
+    """Return the model with secret texts for control tokens, or None if not needed."""
     if model.get("type", "BPE") != "BPE":
-        return _respelled(model, control)
+        return _with_secrets(model, control)
     merges = model.get("merges") or []
     pairs = [m.split(" ", 1) if isinstance(m, str) else m for m in merges]
     joined = any(left + right in control for left, right in pairs)
@@ -164,28 +164,28 @@ def _hidden(model: dict[str, Any], control: set[str]) -> dict[str, Any] | None:
     ):
         return None
     kept = [p for p in pairs if control.isdisjoint((*p, "".join(p)))]
-    return _respelled(model, control) | {"merges": kept}
+    return _with_secrets(model, control) | {"merges": kept}
 
 
-def _respelled(model: dict[str, Any], control: set[str]) -> dict[str, Any]:
-    # Nobody can type what nobody knows; the spelling is never shown.
+def _with_secrets(model: dict[str, Any], control: set[str]) -> dict[str, Any]:
+    # Nobody can type a secret text, and it is never printed.
     secret = secrets.token_hex(16)
 
-    def spell(text: str) -> str:
+    def replaced(text: str) -> str:
         return f"{secret}{text}" if text in control else text
 
     vocab = model["vocab"]
     if isinstance(vocab, dict):
-        vocab = {spell(text): i for text, i in vocab.items()}
+        vocab = {replaced(text): i for text, i in vocab.items()}
     else:  # Unigram: pairs of word and score
-        vocab = [[spell(text), score] for text, score in vocab]
+        vocab = [[replaced(text), score] for text, score in vocab]
     unknown = model.get("unk_token")
-    spelled = {"unk_token": spell(unknown)} if isinstance(unknown, str) else {}
-    return model | {"vocab": vocab} | spelled
+    renamed = {"unk_token": replaced(unknown)} if isinstance(unknown, str) else {}
+    return model | {"vocab": vocab} | renamed
 
 
 def _never_prepend(pre: Any) -> Any:
-    """Return a pre-tokenizer that adds no space: what "first" means behind the start."""
+    """Return a pre-tokenizer that adds no space, as "first" does after the start."""
     if isinstance(pre, list):
         return [_never_prepend(part) for part in pre]
     if not isinstance(pre, dict):

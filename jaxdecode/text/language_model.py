@@ -1,24 +1,28 @@
 """A model with its tokenizer: text in, text out.
 
-Everything about drawing tokens is `decode`'s; here texts become prompts and tokens become
-texts. Text is checked before anything compiles.
+Every method turns its arguments into token ids and leaves the rest to `text.writing` and
+`text.beams`. Texts and the names of options are checked before anything compiles.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
-import numpy as np
-
-from jaxdecode import decode as decoding
 from jaxdecode.core.protocol import Model
-from jaxdecode.core.status import Status
+from jaxdecode.core.shapes import Array, KeyLike, PerRow, TokenIds
 from jaxdecode.text.beams import TextHypothesis, search_texts
 from jaxdecode.text.chat_template import ChatTemplate, Message
 from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.options import (
+    ANSWER_TOKENS,
+    NEW_TOKENS,
+    BeamOptions,
+    TextOptions,
+    check_names,
+)
 from jaxdecode.text.prompting import encode_conversation, encode_prompts, wrong_kind
-from jaxdecode.text.stopping import StoppedText, Stopping, as_stopping
 from jaxdecode.text.tokenizer import Tokenizer
+from jaxdecode.text.writing import TextRequest, generate_texts, stream_text
+from jaxdecode.transforms import Chain, Link
 
 
 class LanguageModel:
@@ -27,14 +31,14 @@ class LanguageModel:
     Made by `jaxdecode.load`. Its attributes are not meant to be changed.
 
     Args:
-      model: what satisfies the `Model` protocol.
+      model: anything that satisfies the `Model` protocol.
       config: the model's sizes and switches.
       tokenizer: its tokenizer, or None.
       eos_ids: ids that end a text.
-      bos_id: the id that begins one, or None.
-      pad_id: what stands behind the end of a row of tokens.
+      bos_id: the id that begins a text, or None.
+      pad_id: the id that fills a row of tokens after its end.
       chat_template: how conversations are written, or None.
-      name: what to call it.
+      name: the model's name.
     """
 
     def __init__(
@@ -55,106 +59,97 @@ class LanguageModel:
 
     def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
         """Return the token ids of a text; arguments as in `Tokenizer.encode`."""
-        return self._tokenizer("encode").encode(text, parse_special=parse_special)
+        tokenizer = self._tokenizer("LanguageModel.encode")
+        return tokenizer.encode(text, parse_special=parse_special)
 
-    def decode(self, ids: Any, *, skip_special: bool = True) -> str:
+    def decode(self, ids: Sequence[int] | Array, *, skip_special: bool = True) -> str:
         """Return the text of token ids; arguments as in `Tokenizer.decode`."""
-        return self._tokenizer("decode").decode(ids, skip_special=skip_special)
+        tokenizer = self._tokenizer("LanguageModel.decode")
+        return tokenizer.decode(ids, skip_special=skip_special)
 
     def generate(
         self,
         prompt: str | Sequence[str],
         *,
-        key: Any,
-        sampler: Any = None,
-        max_new_tokens: Any = 64,
+        key: KeyLike,
+        sampler: Link | Chain | None = None,
+        max_new_tokens: PerRow = NEW_TOKENS,
         num_samples: int = 1,
-        eos_ids: Any = None,
-        stop: Any = None,
-        stop_strings: Any = None,
+        eos_ids: TokenIds | None = None,
+        stop: Sequence[Sequence[int]] | None = None,
+        stop_strings: str | Sequence[str] | None = None,
         keep_stop: bool = False,
         parse_special: bool = False,
     ) -> Any:
-        """Go on with a text, or with several.
+        """Continue a text, or several.
 
-        The tokens are those of `jaxdecode.generate` on the encoded prompts; what makes
-        that recompile does so here: another bucket of prompt length or budget, number
-        of prompts, links or `num_samples`, never other values.
+        The tokens are those of `jaxdecode.generate` on the encoded prompts, and it
+        recompiles for the same reasons: another bucket of prompt length or budget, number
+        of prompts, links or `num_samples`, never for other values.
 
         Args:
           prompt: a text, or a list of them.
           key: one key (prompt b takes `fold_in(key, b)`), one per prompt, or a seed or
-            seeds; consumed. There is no default: a text is named by its seed.
+            seeds; consumed. There is no default: a seed names a text.
           sampler: a chain or a link; None draws from the model's own distribution.
           max_new_tokens: >= 1, a number or one per prompt.
-          num_samples: texts per prompt.
+          num_samples: texts per prompt, >= 1.
           eos_ids: ids that end a text; None: the model's own; () never ends early.
-          stop: lists of token ids that end a text where one is complete.
-          stop_strings: a str or several, such as `["\n\n", "User:"]`, that end a text
-            however tokens cut them. The prompt does not count.
+          stop: lists of token ids; a text ends where one of them is complete.
+          stop_strings: a str or several, such as `["\\n\\n", "User:"]`; a text ends where
+            one of them is complete, however it is cut into tokens. The prompt does not
+            count.
           keep_stop: whether the stop stays at the end of the text.
-          parse_special: whether control tokens written in a prompt are control tokens.
+          parse_special: whether control tokens written in a prompt are control tokens;
+            otherwise they are ordinary text.
 
         Returns:
-          What comes after the prompt, without control tokens: a str; a list of
+          The continuation without the prompt and without control tokens: a str; a list of
           `num_samples` str if that is more than 1. For a list of prompts, a list of
-          these. A row whose logits were invalid has the text up to there, and a warning.
+          these. A row whose logits were invalid gives the text so far, and a warning.
 
         Raises:
           TypeError: for arguments of the wrong kind.
           ValueError: for values out of range, an empty prompt, or prompt and new tokens
             beyond the model's length.
-          TokenizerError: if the model came without a tokenizer.
+          TokenizerError: if the model has no tokenizer.
         """
-        single = isinstance(prompt, str)
-        prompts = self._prompts("generate", prompt, parse_special)
-        ends, stopping = self._ends("generate", eos_ids, stop, stop_strings, keep_stop)
-        out = decoding.generate(
-            self.model,
-            prompts,
-            key,
+        options = TextOptions(
             sampler=sampler,
             max_new_tokens=max_new_tokens,
-            num_samples=num_samples,
-            **ends,
+            eos_ids=eos_ids,
+            stop=stop,
+            stop_strings=stop_strings,
+            keep_stop=keep_stop,
         )
-        texts = self._texts("generate", out, stopping, continues=True)
+        request = self._continuation("generate", prompt, parse_special, key, options)
+        texts = generate_texts(request, num_samples)
         if num_samples > 1:
-            texts = [
-                texts[i : i + num_samples] for i in range(0, len(texts), num_samples)
-            ]
-        return texts[0] if single else texts
+            starts = range(0, len(texts), num_samples)
+            texts = [texts[start : start + num_samples] for start in starts]
+        return texts[0] if isinstance(prompt, str) else texts
 
     def stream(
         self,
         prompt: str,
         *,
-        key: Any,
-        sampler: Any = None,
-        max_new_tokens: Any = 64,
-        eos_ids: Any = None,
-        stop: Any = None,
-        stop_strings: Any = None,
-        keep_stop: bool = False,
+        key: KeyLike,
         parse_special: bool = False,
+        **options: Unpack[TextOptions],
     ) -> Iterator[str]:
-        """Go on with a text, and hand it out while it is written.
+        """Continue a text, and yield it while it is written.
 
         The pieces, joined, are what `generate` returns for the same arguments.
 
         Args:
           prompt: a text.
           key: as in `generate`.
-          sampler: as in `generate`.
-          max_new_tokens: as in `generate`.
-          eos_ids: as in `generate`.
-          stop: as in `generate`.
-          stop_strings: as in `generate`.
-          keep_stop: as in `generate`.
           parse_special: as in `generate`.
+          **options: sampler, max_new_tokens, eos_ids, stop, stop_strings, keep_stop, as
+            in `generate`.
 
         Returns:
-          An iterator over pieces of text, none empty, none with half a character.
+          An iterator over pieces of text. No piece is empty or ends inside a character.
           Arguments are checked at the call.
 
         Raises:
@@ -163,138 +158,94 @@ class LanguageModel:
         """
         if not isinstance(prompt, str):
             raise wrong_kind("LanguageModel.stream", "prompt", "a str", prompt)
-        prompts = self._prompts("stream", prompt, parse_special)
-        ends, stopping = self._ends("stream", eos_ids, stop, stop_strings, keep_stop)
-        return self._pieces(
-            "stream",
-            prompts,
-            key,
-            stopping,
-            continues=True,
-            sampler=sampler,
-            max_new_tokens=max_new_tokens,
-            **ends,
+        return stream_text(
+            self._continuation("stream", prompt, parse_special, key, options)
         )
 
     def chat(
         self,
         messages: Sequence[Message],
         *,
-        key: Any,
-        sampler: Any = None,
-        max_new_tokens: Any = 256,
-        eos_ids: Any = None,
-        stop: Any = None,
-        stop_strings: Any = None,
-        keep_stop: bool = False,
+        key: KeyLike,
+        **options: Unpack[TextOptions],
     ) -> str:
         """Answer the last message of a conversation.
 
-        Control tokens typed in a message stay text; only the template's own act.
+        The answer is what `generate` writes after the conversation as the model's chat
+        template renders it. Control tokens written in a message are ordinary text.
 
         Args:
           messages: dicts with "role" and "content", such as
             `[{"role": "user", "content": "Hello!"}]`.
           key: as in `generate`.
-          sampler: as in `generate`.
-          max_new_tokens: as in `generate`.
-          eos_ids: as in `generate`.
-          stop: as in `generate`.
-          stop_strings: as in `generate`.
-          keep_stop: as in `generate`.
+          **options: sampler, max_new_tokens (default 256), eos_ids, stop, stop_strings,
+            keep_stop, as in `generate`.
 
         Returns:
           The answer.
 
         Raises:
           TypeError: as `generate`, and for messages of the wrong kind.
-          ValueError: as `generate`, and for no messages or an odd role.
+          ValueError: as `generate`, and for no messages or an invalid role.
           ChatTemplateError: if the model has no chat template, or it fails.
         """
-        ends, stopping = self._ends("chat", eos_ids, stop, stop_strings, keep_stop)
-        out = decoding.generate(
-            self.model,
-            [self._conversation("chat", messages)],
-            key,
-            sampler=sampler,
-            max_new_tokens=max_new_tokens,
-            **ends,
-        )
-        return self._texts("chat", out, stopping, continues=False)[0]
+        return generate_texts(self._answer("chat", messages, key, options))[0]
 
     def stream_chat(
         self,
         messages: Sequence[Message],
         *,
-        key: Any,
-        sampler: Any = None,
-        max_new_tokens: Any = 256,
-        eos_ids: Any = None,
-        stop: Any = None,
-        stop_strings: Any = None,
-        keep_stop: bool = False,
+        key: KeyLike,
+        **options: Unpack[TextOptions],
     ) -> Iterator[str]:
-        """Answer like `chat`, and hand the answer out while it is written.
+        """Answer as `chat` does, and yield the answer while it is written.
 
         Args:
           messages: as in `chat`.
           key: as in `generate`.
-          sampler: as in `generate`.
-          max_new_tokens: as in `generate`.
-          eos_ids: as in `generate`.
-          stop: as in `generate`.
-          stop_strings: as in `generate`.
-          keep_stop: as in `generate`.
+          **options: as in `chat`.
 
         Returns:
           An iterator over pieces of text. Arguments are checked at the call.
+
+        Raises:
+          TypeError: as `chat`.
+          ValueError: as `chat`.
+          ChatTemplateError: as `chat`.
         """
-        ends, stopping = self._ends(
-            "stream_chat", eos_ids, stop, stop_strings, keep_stop
-        )
-        return self._pieces(
-            "stream_chat",
-            [self._conversation("stream_chat", messages)],
-            key,
-            stopping,
-            continues=False,
-            sampler=sampler,
-            max_new_tokens=max_new_tokens,
-            **ends,
-        )
+        return stream_text(self._answer("stream_chat", messages, key, options))
 
     def beam_search(
         self,
         prompt: str,
         *,
-        eos_ids: Any = None,
         parse_special: bool = False,
-        **options,
+        **options: Unpack[BeamOptions],
     ) -> list[TextHypothesis]:
         """Search for the continuations of a text with the best scores.
 
         Args:
           prompt: a text.
-          eos_ids: as in `generate`.
           parse_special: as in `generate`.
-          **options: as in `jaxdecode.beam_search`: num_beams, max_new_tokens,
-            length_penalty, num_return and the rest.
+          **options: as in `jaxdecode.beam_search`: num_beams (required), max_new_tokens,
+            length_penalty, early_stopping, num_return, edits, eos_ids, scoring, groups,
+            diversity, required, renormalize, memory, new_tokens_max, wide.
 
         Returns:
           `TextHypothesis` values with text, score, status and tokens, best first.
 
         Raises:
-          TypeError: as `generate`, and for a list of prompts.
+          TypeError: as `generate`, for a list of prompts, and without `num_beams`.
           ValueError: as `generate` and `jaxdecode.beam_search`.
         """
+        who = "LanguageModel.beam_search"
+        check_names(who, options, BeamOptions, "parse_special")
         if not isinstance(prompt, str):
-            raise wrong_kind("LanguageModel.beam_search", "prompt", "a str", prompt)
-        prompts = self._prompts("beam_search", prompt, parse_special)
-        options["eos_ids"] = self.eos_ids if eos_ids is None else eos_ids
-        options["pad_id"] = self.pad_id
-        return search_texts(
-            self.model, self._tokenizer("beam_search"), prompts, **options
-        )[0]
+            raise wrong_kind(who, "prompt", "a str", prompt)
+        tokenizer = self._tokenizer(who)
+        prompts = encode_prompts(who, tokenizer, prompt, parse_special)
+        settings = options | {"eos_ids": self._ends(options), "pad_id": self.pad_id}
+        return search_texts(self.model, tokenizer, prompts, **settings)[0]
 
     def __repr__(self) -> str:
         parts = [f"vocab_size={self.model.vocab_size}"]
@@ -303,97 +254,42 @@ class LanguageModel:
         parts += ["no chat template"] * (self.chat_template is None)
         return f"LanguageModel({', '.join([repr(self.name), *parts])})"
 
-    def _ends(self, method: str, eos_ids: Any, stop, stop_strings, keep_stop):
-        """Return what ends a row for the loop, and for the text."""
-        stopping = as_stopping(
-            f"LanguageModel.{method}",
-            self._tokenizer(method),
-            self.model.vocab_size,
-            stop=stop,
-            stop_strings=stop_strings,
-            keep_stop=keep_stop,
-        )
-        ends = {
-            "eos_ids": self.eos_ids if eos_ids is None else eos_ids,
-            "pad_id": self.pad_id,
-            "stop": stopping.stops,
-        }
-        return ends, stopping
+    def _continuation(self, method, prompt, parse_special, key, options) -> TextRequest:
+        """Return the request to continue texts."""
+        who = f"LanguageModel.{method}"
+        check_names(who, options, TextOptions, "key", "parse_special")
+        prompts = encode_prompts(who, self._tokenizer(who), prompt, parse_special)
+        return self._request(who, prompts, key, options, continues=True)
 
-    def _tokenizer(self, method: str) -> Tokenizer:
+    def _answer(self, method, messages, key, options) -> TextRequest:
+        """Return the request to answer a conversation."""
+        who = f"LanguageModel.{method}"
+        check_names(who, options, TextOptions, "key")
+        tokenizer = self._tokenizer(who)
+        prompt = encode_conversation(who, tokenizer, self.chat_template, messages)
+        options = TextOptions(max_new_tokens=ANSWER_TOKENS) | options
+        return self._request(who, [prompt], key, options, continues=False)
+
+    def _request(self, who, prompts, key, options, *, continues) -> TextRequest:
+        return TextRequest.of(
+            who,
+            self.model,
+            self._tokenizer(who),
+            prompts,
+            key,
+            options | {"eos_ids": self._ends(options)},
+            pad_id=self.pad_id,
+            continues=continues,
+        )
+
+    def _ends(self, options: TextOptions | BeamOptions) -> TokenIds:
+        given = options.get("eos_ids")
+        return self.eos_ids if given is None else given
+
+    def _tokenizer(self, who: str) -> Tokenizer:
         if self.tokenizer is None:
             raise TokenizerError(
-                f"LanguageModel.{method}: the model must come with a tokenizer, got "
-                "none; use jaxdecode.generate with token ids."
+                f"{who}: the model must come with a tokenizer, got none; use "
+                "jaxdecode.generate with token ids."
             )
         return self.tokenizer
-
-    def _prompts(self, method: str, prompt: Any, parse_special: bool):
-        tokenizer = self._tokenizer(method)
-        return encode_prompts(
-            f"LanguageModel.{method}", tokenizer, prompt, parse_special
-        )
-
-    def _conversation(self, method: str, messages: Sequence[Message]) -> list[int]:
-        tokenizer = self._tokenizer(method)
-        return encode_conversation(
-            f"LanguageModel.{method}", tokenizer, self.chat_template, messages
-        )
-
-    def _texts(
-        self,
-        method: str,
-        out: decoding.Generation,
-        stopping: Stopping,
-        *,
-        continues: bool,
-    ):
-        tokens, lengths = np.asarray(out.tokens), np.asarray(out.lengths)
-        _warn_invalid(method, out.status)
-        tokenizer = self._tokenizer(method)
-        rows = [row[:length] for row, length in zip(tokens, lengths, strict=True)]
-        if stopping.stops is None:
-            return [tokenizer.decode(row, continues=continues) for row in rows]
-        texts = []
-        for row, status in zip(rows, np.asarray(out.status), strict=True):
-            text = StoppedText(stopping, continues=continues)
-            shown = text.push(row, stopped=status == Status.STOP)
-            texts.append(shown + text.finish())
-        return texts
-
-    def _pieces(
-        self,
-        method: str,
-        prompts: list[list[int]],
-        key: Any,
-        stopping: Stopping,
-        *,
-        continues: bool,
-        **options: Any,
-    ) -> Iterator[str]:
-        drawn = decoding.stream(self.model, prompts, key, **options)
-        text = StoppedText(stopping, continues=continues)
-
-        def pieces() -> Iterator[str]:
-            for new in drawn:
-                ids = new.tokens[0, : new.lengths[0]]
-                piece = text.push(ids, stopped=new.status[0] == Status.STOP)
-                if piece:
-                    yield piece
-                _warn_invalid(method, new.status)
-            rest = text.finish()
-            if rest:
-                yield rest
-
-        return pieces()
-
-
-def _warn_invalid(method: str, status: Any) -> None:
-    rows = np.flatnonzero(np.asarray(status) == Status.INVALID)
-    if rows.size:
-        warnings.warn(
-            f"LanguageModel.{method}: row {rows[0]} ended early: its logits held NaN or "
-            "+inf, or every token was banned.",
-            RuntimeWarning,
-            stacklevel=3,
-        )

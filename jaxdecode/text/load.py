@@ -1,13 +1,12 @@
-"""`load`: from a name, a folder or a file to a `LanguageModel`."""
+"""From a model's name, folder or file to a `LanguageModel`."""
 
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 
 from jaxdecode import weights
 from jaxdecode.core import check
+from jaxdecode.core.platform import backend
 from jaxdecode.text.chat_template import ChatTemplate
 from jaxdecode.text.errors import TokenizerError
 from jaxdecode.text.gguf_tokenizer import from_gguf
@@ -28,10 +27,10 @@ def load(
     Args:
       source: a known name such as "smollm2-135m" (fetched once, then kept), a folder
         with config.json and *.safetensors, a .gguf file, or "org/name" on the model hub.
-      dtype: "float32" or "bfloat16", the type the weights are kept in; None: float32 on
-        CPU, bfloat16 on GPU and TPU.
-      quantize: None, or "int8": matrices with a scale per output channel, activations
-        rounded by row, sums in int32; `dtype` must then be None.
+      dtype: "float32" or "bfloat16", the type in which weights are stored; None: float32
+        on CPU, bfloat16 on GPU and TPU.
+      quantize: None, or "int8": matrices in int8 with one scale per output channel,
+        activations rounded to int8 per row, sums in int32; `dtype` must then be None.
 
     Returns:
       The model. `tokenizer` and `chat_template` are None where the source has none.
@@ -49,25 +48,24 @@ def load(
         raise ValueError(
             f"load: `dtype` must be None where `quantize` is given, got {dtype!r}."
         )
-    dtype = quantize or dtype
-    if dtype is None:
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    stored = quantize or dtype or backend().dtype
     path = weights.resolve(source)
-    return language_model(weights.load_model(path, dtype=dtype, calibrate=_page))
+    return language_model(weights.load_model(path, dtype=stored, calibrate=_page))
 
 
-def _page(checkpoint: Any) -> np.ndarray | None:
+def _page(checkpoint: weights.Checkpoint) -> np.ndarray | None:
+    """Return tokens with which int8 weights are calibrated, if there is a tokenizer."""
     if checkpoint.tokenizer is None:
         return None
     tokenizer = load_tokenizer(checkpoint.tokenizer)
     return page_tokens(tokenizer, checkpoint.config.max_length)
 
 
-def language_model(loaded: Any) -> LanguageModel:
-    """Return loaded weights with their tokenizer and chat template made ready.
+def language_model(loaded: weights.LoadedWeights) -> LanguageModel:
+    """Return loaded weights with their tokenizer and chat template.
 
     Args:
-      loaded: what `weights.load_model` returns.
+      loaded: the result of `weights.load_model`.
     """
     tokenizer = load_tokenizer(loaded.tokenizer) if loaded.tokenizer else None
     return LanguageModel(
@@ -83,13 +81,13 @@ def language_model(loaded: Any) -> LanguageModel:
 
 
 def load_tokenizer(source: weights.TokenizerSource) -> Tokenizer:
-    """Build the tokenizer that a checkpoint comes with.
+    """Build the tokenizer of a checkpoint.
 
     Args:
       source: a tokenizer.json file, or the metadata of a GGUF file.
 
     Raises:
-      FileNotFoundError: if the file is not there.
+      FileNotFoundError: if the file does not exist.
       TokenizerError: if it is broken or of a kind that is not supported.
     """
     if source.kind == "json" and source.path is not None:
@@ -101,7 +99,9 @@ def load_tokenizer(source: weights.TokenizerSource) -> Tokenizer:
     )
 
 
-def _chat_template(loaded: Any, tokenizer: Tokenizer | None) -> ChatTemplate | None:
+def _chat_template(
+    loaded: weights.LoadedWeights, tokenizer: Tokenizer | None
+) -> ChatTemplate | None:
     if loaded.chat_template is None or tokenizer is None:
         return None
     ids = (loaded.bos_id, loaded.eos_ids[0] if loaded.eos_ids else None)

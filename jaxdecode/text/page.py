@@ -1,9 +1,9 @@
-"""A page of mixed text, read once when a model is rounded to int8.
+"""A page of mixed text with which int8 weights are calibrated.
 
-It tells the loud channels from the quiet ones (`models.moments`): a story, speech, a
-recipe, code, a proof, minutes, JSON, a letter. Which page it is matters little; that it
-is text does: the default model's divergence from float32 is 0.0023 with this page and
-0.0032 with random tokens (2026-11-24).
+The model reads it once, to measure the size of its activations (`models.moments`). It
+has a story, speech, a recipe, code, a proof, minutes, JSON and a letter. Another text
+would do, random tokens would not: the default model's divergence from float32 is 0.0023
+with this page and 0.0032 with random tokens (2026-11-24).
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ ROW_MAX = 256
 
 
 def page_tokens(tokenizer: Tokenizer, max_length: int) -> np.ndarray:
-    """Return the page as rows of tokens, int32 [B, S], of as many as a model can hold.
+    """Return the page as rows of tokens, int32 [B, S].
 
     Args:
-      tokenizer: the model's.
-      max_length: positions of the model.
+      tokenizer: the model's tokenizer.
+      max_length: positions of the model; a row is no longer.
     """
     ids = np.asarray(tokenizer.encode(PAGE), np.int32)
     length = min(len(ids), ROW_MAX, max_length)

@@ -1,4 +1,4 @@
-"""From texts and conversations to token lists, refused with words that help."""
+"""From texts and conversations to token lists; bad ones are refused."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ PROMPT_KINDS = "a str or a list of str"
 
 
 def encode_prompts(
-    who: str, tokenizer: Tokenizer, prompt: Any, parse_special: bool
+    who: str, tokenizer: Tokenizer, prompt: str | Sequence[str], parse_special: bool
 ) -> list[list[int]]:
     """Return the tokens of a text, or of each text of a list.
 
@@ -44,10 +44,10 @@ def encode_conversation(
     template: ChatTemplate | None,
     messages: Sequence[Message],
 ) -> list[int]:
-    """Return the tokens of a conversation as the template writes it.
+    """Return the tokens of a conversation as the template renders it.
 
     Raises:
-      ChatTemplateError: if there is no template, it fails, or it writes nothing.
+      ChatTemplateError: if there is no template, it fails, or its text is empty.
     """
     if template is None:
         raise ChatTemplateError(

@@ -1,19 +1,19 @@
 """Stop strings and stop sequences of a text, and where they cut it.
 
-The loop on the device finds which token completes a stop; here the text that is shown
-ends where the stop begins, or behind it. A stream holds back what may yet turn out to
-be the beginning of one. Only bytes are looked at: a stop never begins or ends inside a
-character.
+The loop on the device finds the token that completes a stop. Here the text is cut where
+the stop begins, or after it. A stream holds back text that may be the beginning of a
+stop. Everything works on bytes; a stop never begins or ends inside a character.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.core.shapes import Array
 from jaxdecode.decode import Stops
 from jaxdecode.decode.stops import STATE, Automaton, checked_sequences, token_table
 from jaxdecode.text.tokenizer import Tokenizer, check_text
@@ -21,13 +21,13 @@ from jaxdecode.text.tokenizer import Tokenizer, check_text
 
 @dataclass(frozen=True)
 class Stopping:
-    """What ends a text, for the device and for the cut.
+    """What ends a text, for the loop and for the cut.
 
     Attributes:
       stops: what the loop looks for, or None.
       sequences: stop sequences of tokens.
-      strings: the stop strings, made ready; None where there are none.
-      tokenizer: knows what each token stands for.
+      strings: the compiled stop strings, or None.
+      tokenizer: knows the bytes of each token.
       keep: whether the stop stays in the text.
     """
 
@@ -40,6 +40,8 @@ class Stopping:
 
 @dataclass(frozen=True)
 class _Strings:
+    """Stop strings as an automaton over bytes and a table over tokens."""
+
     automaton: Automaton
     table: np.ndarray
     on_device: jax.Array
@@ -49,20 +51,25 @@ class StoppedText:
     """Turns tokens into text as they come, up to the stop.
 
     Args:
-      stopping: what ends it.
+      stopping: what ends the text.
       continues: as in `Tokenizer.stream`.
     """
 
     def __init__(self, stopping: Stopping, *, continues: bool):
         self._of = stopping
         self._text = stopping.tokenizer.stream(continues=continues)
-        self._state = 0  # of the automaton of strings
+        self._state = 0  # of the automaton of the stop strings
         self._held = b""
-        self._recent: list[tuple[int, int]] = []  # tokens, and how many bytes each has
+        self._recent: list[tuple[int, int]] = []  # tokens and their sizes in bytes
         self._longest = max(map(len, stopping.sequences), default=0)
 
-    def push(self, tokens: Any, *, stopped: Any) -> str:
-        """Take tokens, the last of which completes a stop if `stopped`; return text."""
+    def push(self, tokens: Sequence[int] | Array, *, stopped: bool) -> str:
+        """Add tokens and return new text.
+
+        Args:
+          tokens: the next token ids.
+          stopped: whether the last of them completes a stop.
+        """
         last = len(tokens) - 1 if stopped else len(tokens)
         shown = b"".join([self._next(int(token)) for token in tokens[:last]])
         if stopped:
@@ -70,16 +77,16 @@ class StoppedText:
         return self._text.push_bytes(shown)
 
     def finish(self) -> str:
-        """End the text: return what was held back and no stop took away."""
-        return self._text.push_bytes(self._show(0)) + self._text.finish()
+        """End the text: return what was held back."""
+        return self._text.push_bytes(self._release(0)) + self._text.finish()
 
     def _next(self, token: int) -> bytes:
-        self._take(token)
-        return self._show(max(self._begun_string(), self._begun_sequence()))
+        self._append(token)
+        return self._release(max(self._begun_string(), self._begun_sequence()))
 
     def _stop(self, token: int) -> bytes:
         before, state = len(self._held), self._state
-        self._take(token)
+        self._append(token)
         begin = end = len(self._held)
         strings = self._of.strings
         found = strings and strings.automaton.first(state, self._held[before:])
@@ -92,26 +99,28 @@ class StoppedText:
             if ids[-count:] == sequence:
                 begin = min(begin, len(self._held) - self._size(count))
         self._held = self._held[: end if self._of.keep else begin]
-        return self._show(0)
+        return self._release(0)
 
-    def _take(self, token: int) -> None:
+    def _append(self, token: int) -> None:
         data = self._of.tokenizer.bytes_of(token)
         self._held += data
         self._recent = [*self._recent, (token, len(data))][-max(self._longest, 1) :]
         if self._of.strings is not None:
             self._state = int(self._of.strings.table[self._state, token]) & STATE
 
-    def _show(self, hold: int) -> bytes:
+    def _release(self, hold: int) -> bytes:
+        """Return the held bytes but the last `hold`, which stay held."""
         place = len(self._held) - hold
         shown, self._held = self._held[:place], self._held[place:]
         return shown
 
     def _begun_string(self) -> int:
+        """Return how many bytes at the end may begin a stop string."""
         strings = self._of.strings
         return 0 if strings is None else int(strings.automaton.depth[self._state])
 
     def _begun_sequence(self) -> int:
-        """Return how many bytes at the end may be the beginning of a sequence."""
+        """Return how many bytes at the end may begin a stop sequence."""
         ids = tuple(recent for recent, _ in self._recent)
         for count in range(min(len(ids), self._longest - 1), 0, -1):
             if any(ids[-count:] == s[:count] for s in self._of.sequences):
@@ -127,9 +136,9 @@ def as_stopping(
     tokenizer: Tokenizer,
     vocab_size: int,
     *,
-    stop: Any,
-    stop_strings: Any,
-    keep_stop: Any,
+    stop: Sequence[Sequence[int]] | None,
+    stop_strings: str | Sequence[str] | None,
+    keep_stop: bool,
 ) -> Stopping:
     """Return what ends a text besides an eos id.
 
@@ -142,7 +151,7 @@ def as_stopping(
         raise TypeError(f"{who}: `keep_stop` must be True or False, got {keep_stop!r}.")
     sequences = checked_sequences(who, "stop", () if stop is None else stop)
     texts = _texts(who, stop_strings)
-    strings = _prepared(tokenizer, texts, vocab_size) if texts else None
+    strings = _compiled(tokenizer, texts, vocab_size) if texts else None
     table = strings and strings.on_device
     nothing = stop is None and stop_strings is None
     return Stopping(
@@ -155,10 +164,10 @@ def as_stopping(
 
 
 @functools.lru_cache(maxsize=8)
-def _prepared(
+def _compiled(
     tokenizer: Tokenizer, texts: tuple[str, ...], vocab_size: int
 ) -> _Strings:
-    """Return the automaton and the table of some strings, kept for the next call."""
+    """Return the compiled stop strings; cached for the next call."""
     automaton = Automaton.of([text.encode() for text in texts])
     pieces = list(tokenizer.token_bytes[:vocab_size])
     pieces += [b""] * (vocab_size - len(pieces))
@@ -166,7 +175,7 @@ def _prepared(
     return _Strings(automaton, table, jax.device_put(table))
 
 
-def _texts(who: str, stop_strings: Any) -> tuple[str, ...]:
+def _texts(who: str, stop_strings: str | Sequence[str] | None) -> tuple[str, ...]:
     listed = [stop_strings] if isinstance(stop_strings, str) else stop_strings or ()
     if not isinstance(listed, (list, tuple)):
         raise TypeError(

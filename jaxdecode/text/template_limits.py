@@ -1,9 +1,9 @@
-"""What running a chat template may cost: time, size, steps.
+"""Limits on running a chat template: time, size, steps.
 
-A template is a program out of a model's file. Python cannot stop one operation half-way
-without signals, so no single operation may be large: the cost of each is bounded before
-it runs, and time is looked at between operations. Works in any thread. Compiling is
-bounded by the template's length alone: the longest take some seconds.
+A template is a program from a model's file and is not trusted. Python cannot stop one
+operation half-way without signals, so the cost of each is bounded before it runs, and
+the clock is checked between operations. Works in any thread. Compilation is bounded only
+by the template's length: the longest take some seconds.
 """
 
 import re
@@ -18,7 +18,7 @@ from jaxdecode.text.errors import ChatTemplateError
 SECONDS_MAX = 2.0
 STEPS_MAX = 200_000  # loop rounds, calls and filters together
 TEMPLATE_MAX = 2**16  # characters of a template
-VALUE_MAX = 2**20  # characters of one value, a list's item counting ITEM
+VALUE_MAX = 2**20  # characters of one value; an item of a list counts as ITEM
 WORK_MAX = 2**24  # characters of all values made while rendering
 ITEM = 16
 INTEGER_BITS_MAX = 4096
@@ -28,7 +28,7 @@ _NESTED_FIELD = re.compile(r"\{[^{}]*\{")
 
 
 class Budget:
-    """What is left for one rendering.
+    """The remaining time, steps and work of one rendering.
 
     Args:
       seconds: time from now on.
@@ -47,7 +47,7 @@ class Budget:
         self._steps, self._work = steps, work
 
     def step(self) -> None:
-        """Count one step and look at the clock.
+        """Count one step and check the clock.
 
         Raises:
           ChatTemplateError: if there are no steps or no time left.
@@ -80,7 +80,7 @@ BUDGET: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 
 def budget() -> Budget:
-    """Return the budget of the rendering that is going on."""
+    """Return the budget of the current rendering."""
     return BUDGET.get() or Budget()
 
 
@@ -96,9 +96,9 @@ def within(size: int) -> None:
 
 
 def weight(value: Any) -> int:
-    """Return the size of a value: characters, an item of a list or dict counting ITEM.
+    """Return the size of a value in characters; an item of a list or dict counts as ITEM.
 
-    A part that is used twice counts twice, as it would when printed or compared.
+    A part that occurs twice counts twice, as it does when printed or compared.
 
     Raises:
       ChatTemplateError: for a list that holds something that is not plain data.
@@ -122,7 +122,7 @@ def weight(value: Any) -> int:
 
 
 def check_binop(operator: str, left: Any, right: Any) -> None:
-    """Refuse an operation whose result could be out of proportion.
+    """Refuse an operation whose result could be too large.
 
     Raises:
       ChatTemplateError: if it could.
@@ -145,12 +145,12 @@ def check_binop(operator: str, left: Any, right: Any) -> None:
 
 
 def check_format(pattern: str, sign: str, *values: Any) -> None:
-    """Refuse to format what would be too wide or too long.
+    """Refuse a format whose result could be too wide or too long.
 
     Args:
       pattern: the format string.
-      sign: what begins a field in it.
-      values: what it may show, each any number of times.
+      sign: the character that begins a field.
+      values: the values that may be formatted, each any number of times.
     """
     if _LONG_NUMBER.search(pattern) or _NESTED_FIELD.search(pattern):
         refuse("must not format to a width of more than 3 digits")
@@ -159,13 +159,13 @@ def check_format(pattern: str, sign: str, *values: Any) -> None:
 
 
 def check_replace(text: str, old: str, new: str) -> None:
-    """Refuse a replacement whose result could be out of proportion."""
+    """Refuse a replacement whose result could be too large."""
     places = len(text) // len(old) if old else len(text) + 1
     within(len(text) + places * len(new))
 
 
 def check_join(items: Any, between: str) -> None:
-    """Refuse to join what would be too long."""
+    """Refuse a join whose result would be too long."""
     if not hasattr(items, "__len__"):
         refuse(f"must not join a {type(items).__name__}")
     within(sum(len(str(item)) + len(between) for item in items))

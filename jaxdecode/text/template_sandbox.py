@@ -1,8 +1,8 @@
-"""The Jinja dialect of chat templates, in a sandbox in which everything is counted.
+"""The Jinja dialect of chat templates, in a sandbox that counts every operation.
 
-Templates get the filters and functions that chat templates use, and no others. The
-syntax tree is rewritten before it is compiled, so that loops, lists, joined strings and
-output pass through the budget of `template_limits`.
+Only the filters and functions that chat templates use are available. The syntax tree is
+rewritten before compilation, so that loops, lists, joined strings and output are counted
+in the budget of `template_limits`.
 """
 
 import functools
@@ -63,14 +63,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[loopcontrols, Generation],
-            # What the optimizer folds is computed outside of any budget.
+            # The optimizer would evaluate constants outside of any budget.
             optimized=False,
         )
         self.filters = {
             name: _counted(name, self.filters[name]) for name in _FILTERS.split()
         }
         self.filters["tojson"] = _counted("tojson", tojson)
-        self.tests = {name: _stepping(test) for name, test in self.tests.items()}
+        self.tests = {name: _counted_test(test) for name, test in self.tests.items()}
         self.filters |= {"_each": _each, "_emit": _emit, "_made": _made, "_glue": _glue}
         self.globals = {
             "dict": dict,
@@ -85,12 +85,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return _Rewrite().visit(super()._parse(source, name, filename))
 
     def call_binop(self, context, operator, left, right):
-        """Run an arithmetic operation if its result is in proportion."""
+        """Run an arithmetic operation if its result cannot be too large."""
         check_binop(operator, left, right)
         return budget().made(super().call_binop(context, operator, left, right))
 
     def call(self, context, obj, *args, **kwargs):  # type: ignore[override]
-        """Run a call if it is to something that chat templates call."""
+        """Run a call if it is to a function that is allowed."""
         budget().step()
         self._allow(obj, args, kwargs)
         return budget().made(super().call(context, obj, *args, **kwargs))
@@ -115,7 +115,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 class Generation(Extension):
-    """`{% generation %}`: marks the assistant's text for training; here only its body."""
+    """`{% generation %}`: marks the assistant's text for training; its body is kept."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -126,7 +126,7 @@ class Generation(Extension):
 
 
 class _Rewrite(NodeTransformer):
-    """Passes what a template makes through the filters that count it."""
+    """Passes every value that a template makes through a filter that counts it."""
 
     # Nodes get their fields from a metaclass: a type checker cannot know them.
 
@@ -167,7 +167,7 @@ def _constant(node: Any) -> Any:
     return node
 
 
-# The counting filters take the context only so that none is run at compile time.
+# The counting filters take the context so that Jinja does not run them when it compiles.
 
 
 @pass_context
@@ -199,7 +199,7 @@ def _glue(context, values):
 
 
 def _counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter whose costs are bounded before it runs and counted after."""
+    """Return a filter whose cost is bounded before it runs and counted after."""
     # Filters that want a context, an environment, ... get it as their first argument.
     skip = 1 if hasattr(function, "jinja_pass_arg") else 0
 
@@ -208,13 +208,15 @@ def _counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         _check_filter(name, args[skip:], kwargs)
         made = function(*args, **kwargs)
         if isinstance(made, Iterator):
-            made = list(made)  # a generator would do its work where nothing counts it
+            made = list(
+                made
+            )  # a generator would run later, where nothing counts its work
         return budget().made(str(made) if isinstance(made, Markup) else made)
 
     return filter_
 
 
-def _stepping(test: Callable[..., Any]) -> Callable[..., Any]:
+def _counted_test(test: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(test)
     def test_(*args, **kwargs):
         budget().step()
@@ -257,7 +259,7 @@ def _check_method(
 
 
 def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-    """Write JSON as Hugging Face does: nothing is escaped for HTML."""
+    """Return JSON as Hugging Face does: nothing is escaped for HTML."""
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,
@@ -268,12 +270,12 @@ def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=Fa
 
 
 def raise_exception(message):
-    """Refuse the messages, in the template's own words."""
+    """Raise an error with the template's own message."""
     raise TemplateError(message)
 
 
 def strftime_now(pattern):
-    """Return the time now in the given form."""
+    """Return the present time in the given format."""
     check_format(pattern, "%")
     return datetime.now().strftime(pattern)
 

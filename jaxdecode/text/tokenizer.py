@@ -1,9 +1,9 @@
-"""Text to token ids and back, whatever file the vocabulary came from.
+"""Text to token ids and back, for vocabularies of any file format.
 
-Control tokens are found here and nowhere else: the Rust tokenizer underneath cannot
-produce one, so `<|im_end|>` typed by a user is ordinary text. Only `parse_special=True`,
-or an id put between pieces of text, makes a control id. Nothing changes after
-construction: one tokenizer may be used from several threads.
+Control tokens are recognised here only: the Rust tokenizer underneath cannot produce
+one, so `<|im_end|>` typed by a user is ordinary text. A control id comes only from
+`parse_special=True`, or from an id put between pieces of text. A tokenizer is immutable
+and may be used from several threads.
 """
 
 import functools
@@ -15,19 +15,20 @@ from typing import Any
 import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.core.shapes import Array
 from jaxdecode.text.detokenizer import Detokenizer, Pieces, byte_alphabet
 
 
 @dataclass(frozen=True)
 class Special:
-    """A control token: how it is written and what it swallows around it.
+    """A control token: its text, and what it matches around it.
 
     Attributes:
-      text: as it is written.
+      text: its text.
       id: its token id.
-      lstrip: whether it takes the white space before it.
-      rstrip: whether it takes the white space behind it.
-      single_word: whether it must not touch a letter, digit or underscore.
+      lstrip: whether it includes the white space before it.
+      rstrip: whether it includes the white space after it.
+      single_word: whether it must not be next to a letter, digit or underscore.
     """
 
     text: str
@@ -45,17 +46,17 @@ class Special:
 
 
 class Tokenizer:
-    """Cuts text into tokens and puts tokens together to text.
+    """Cuts text into tokens, and joins tokens to text.
 
     Made by `load_tokenizer`.
 
     Args:
-      first: Rust tokenizer for text at the very start; knows no control token.
-      rest: the same for text behind a control token.
-      pieces: what each token stands for.
+      first: Rust tokenizer for text at the very start, without control tokens.
+      rest: Rust tokenizer for text after a control token.
+      pieces: the bytes of each token.
       special: the control tokens.
-      prefix: ids that the vocabulary's owner puts before a text.
-      suffix: ids put behind it.
+      prefix: ids that the vocabulary puts before a text.
+      suffix: ids that the vocabulary puts after a text.
       bos_id: the id that begins a text, for `add_special=True`.
       vocab_size: number of token ids.
     """
@@ -87,13 +88,13 @@ class Tokenizer:
         """Return the token ids of a text.
 
         Args:
-          text: any text; for byte-level vocabularies `decode` gives it back unchanged.
+          text: any text; with byte-level vocabularies `decode` returns it unchanged.
           parse_special: whether `<|im_end|>` and the like are control tokens; otherwise
-            they are text like any other, so that a text from outside cannot steer the
-            model. Words that a vocabulary adds without calling them control tokens are
-            always recognised.
-          add_special: whether to put the beginning (and end) token around the text; None
-            does what the vocabulary's owner asks for.
+            they are ordinary text, so that untrusted text cannot control the model.
+            Added words that the vocabulary does not declare control tokens are always
+            recognised.
+          add_special: whether to add the begin (and end) token; None does what the
+            vocabulary says.
 
         Returns:
           The ids.
@@ -111,22 +112,21 @@ class Tokenizer:
     ) -> list[int]:
         """Return the token ids of ordinary text with control ids in between.
 
-        Neighbouring texts are joined first, so that where they meet is cut into tokens
-        as in one text.
+        Neighbouring texts are joined first and cut into tokens as one text.
 
         Args:
           pieces: texts, in which nothing is a control token, and ids, taken as they are.
           add_special: as in `encode`.
         """
         prefix, suffix = self._around(add_special)
-        ids, stretch, start = [], [], True
+        ids, texts, start = [], [], True
         for piece in [*pieces, None]:
             if isinstance(piece, str):
-                stretch.append(piece)
+                texts.append(piece)
                 continue
-            text = "".join(stretch)
+            text = "".join(texts)
             ids += self._ordinary(text, self._first if start else self._rest)
-            stretch, start = [], False
+            texts, start = [], False
             if piece is not None:
                 ids.append(piece)
         return [*prefix, *ids, *suffix]
@@ -137,15 +137,19 @@ class Tokenizer:
         if self._pattern is None:
             return [text]
         for found in self._pattern.finditer(text):
-            written = found.group()
-            if written not in self._special:
-                written = written.strip()
-            pieces += [text[end : found.start()], self._special[written]]
+            word = found.group()
+            if word not in self._special:
+                word = word.strip()
+            pieces += [text[end : found.start()], self._special[word]]
             end = found.end()
         return [piece for piece in [*pieces, text[end:]] if piece != ""]
 
     def decode(
-        self, ids: Any, *, skip_special: bool = True, continues: bool = False
+        self,
+        ids: Sequence[int] | Array,
+        *,
+        skip_special: bool = True,
+        continues: bool = False,
     ) -> str:
         """Return the text of token ids.
 
@@ -153,8 +157,8 @@ class Tokenizer:
           ids: token ids. One without a text, such as one that pads a vocabulary to a
             round size, adds nothing.
           skip_special: whether to leave control tokens out.
-          continues: whether the text goes on from an earlier one; otherwise the space
-            that SentencePiece vocabularies put before the first word is left out.
+          continues: whether the text continues an earlier one; otherwise the space that
+            SentencePiece vocabularies put before the first word is removed.
 
         Returns:
           The text; bytes that are not valid UTF-8 become U+FFFD.
@@ -173,30 +177,30 @@ class Tokenizer:
     def stream(
         self, *, skip_special: bool = True, continues: bool = False
     ) -> Detokenizer:
-        """Return what turns tokens into text one at a time; arguments as in `decode`."""
+        """Return a `Detokenizer` for a new text; arguments as in `decode`."""
         skip = self.special_ids if skip_special else frozenset()
         return Detokenizer(self._pieces, skip=skip, continues=continues)
 
     def token(self, token: int) -> str:
-        """Return how the vocabulary spells a token, for inspection."""
+        """Return the text of a token in the vocabulary, for inspection."""
         return self._pieces.tokens.get(token, "")
 
     def bytes_of(self, token: int) -> bytes:
-        """Return the bytes a token adds to a text; none for control tokens.
+        """Return the bytes that a token adds to a text; b"" for control tokens.
 
-        The first word's space of a SentencePiece vocabulary, which `decode` leaves out
-        at the start of a text, is among them.
+        They include the space before a first word of SentencePiece vocabularies, which
+        `decode` removes at the start of a text.
         """
         return b"" if token in self.special_ids else self._pieces[token]
 
     @functools.cached_property
     def token_bytes(self) -> tuple[bytes, ...]:
-        """The bytes each token adds to a text, by id: what `Stops.of` asks for."""
+        """The bytes of each token id, as `Stops.of` takes them."""
         return tuple(self.bytes_of(token) for token in range(self.vocab_size))
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """The control tokens: how they are written, and their ids."""
+        """The control tokens: their texts and ids."""
         return dict(self._special)
 
     def __repr__(self) -> str:
@@ -211,8 +215,8 @@ class Tokenizer:
         if add and not self._prefix:
             if self._bos_id is None:
                 raise ValueError(
-                    "Tokenizer.encode: `add_special` must not be True here: the "
-                    "vocabulary names no token that begins a text."
+                    "Tokenizer.encode: `add_special` must not be True: the vocabulary "
+                    "has no token that begins a text."
                 )
             return (self._bos_id,), self._suffix
         return self._prefix, self._suffix
@@ -230,7 +234,7 @@ class Tokenizer:
 
 
 def check_text(who: str, name: str, text: Any) -> str:
-    """Return a text, refusing what is not a str or cannot be written as UTF-8.
+    """Return a text after checking that it can be encoded as UTF-8.
 
     Raises:
       TypeError: if it is not a str.
@@ -257,7 +261,7 @@ def _alternatives(special: Collection[Special]) -> re.Pattern[str] | None:
 
 
 def _missing_bytes(rust: Any, pieces: Pieces) -> frozenset[int]:
-    # Byte-level BPE drops a byte that its vocabulary lacks, without a word.
+    # Byte-level BPE silently drops a byte that its vocabulary lacks.
     if pieces.style != "bytes":
         return frozenset()
     letters = byte_alphabet().items()

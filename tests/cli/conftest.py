@@ -5,6 +5,8 @@ import pytest
 from jaxdecode import text
 from jaxdecode.cli import runtime
 from jaxdecode.cli.main import main
+from jaxdecode.core.status import Status
+from jaxdecode.text.beams import TextHypothesis
 
 
 class Tokenizer:
@@ -39,6 +41,10 @@ class Model:
     def generate(self, prompt, *, num_samples, **settings):
         self.calls.append((prompt, settings))
         return [self.tokenizer.decode(self.words[i:]) for i in range(num_samples)]
+
+    def beam_search(self, prompt, **options):
+        self.calls.append((prompt, options))
+        return [TextHypothesis("w5 w7", -0.5, Status.EOS, (5, 7, 2))]
 
 
 @pytest.fixture

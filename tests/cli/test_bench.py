@@ -78,7 +78,7 @@ def test_the_picture_is_written_where_asked(asked, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["--batches", "0"], "--batches must be >= 1"),
         (["--context", "0"], "--context must be >= 1, got 0."),
@@ -88,12 +88,12 @@ def test_the_picture_is_written_where_asked(asked, run, tmp_path):
         (["--plot", "/no/such/speed.png"], "/no/such: no such folder."),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_loaded(argv, said, asked, run):
+def test_what_cannot_be_is_refused_before_anything_is_loaded(argv, message, asked, run):
     if "--plot" in argv:
         pytest.importorskip("matplotlib")
     code, out, err = run("bench", *argv)
     assert (code, out, asked) == (2, "", [])
-    assert err.startswith(f"jaxdecode: {said}")
+    assert err.startswith(f"jaxdecode: {message}")
     assert err.count("\n") == 1
 
 

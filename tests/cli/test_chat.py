@@ -32,7 +32,7 @@ def talk(run, monkeypatch):
     return call
 
 
-def said(role, content):
+def message(role, content):
     return {"role": role, "content": content}
 
 
@@ -41,30 +41,30 @@ def stopped_after(words):
     raise KeyboardInterrupt
 
 
-ANSWER = said("assistant", "w5 w7 w11 ")
+ANSWER = message("assistant", "w5 w7 w11 ")
 
 
 def test_a_message_is_answered_once(model, run):
     code, out, _ = run("chat", "hi", "--seed", "1")
     assert (code, out) == (0, "w5 w7 w11 \n")
-    assert [messages for messages, _ in model.calls] == [[said("user", "hi")]]
+    assert [messages for messages, _ in model.calls] == [[message("user", "hi")]]
 
 
 def test_a_system_message_comes_first(model, run):
     run("chat", "hi", "--system", "Be brief.")
-    assert model.calls[0][0] == [said("system", "Be brief."), said("user", "hi")]
+    assert model.calls[0][0] == [message("system", "Be brief."), message("user", "hi")]
 
 
 def test_without_a_terminal_standard_input_is_the_message(model, run, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hi\n")))
     run("chat")
-    assert model.calls[0][0] == [said("user", "hi")]
+    assert model.calls[0][0] == [message("user", "hi")]
 
 
 def test_a_conversation_remembers_what_was_said(model, talk):
     code, out, _ = talk("one", "two")
     assert (code, out) == (0, "w5 w7 w11 \nw5 w7 w11 \n\n")
-    assert model.calls[1][0] == [said("user", "one"), ANSWER, said("user", "two")]
+    assert model.calls[1][0] == [message("user", "one"), ANSWER, message("user", "two")]
 
 
 def test_quit_ends_a_conversation(model, talk):
@@ -79,7 +79,7 @@ def test_ctrl_c_at_the_prompt_ends_a_conversation(model, talk):
 
 def test_clear_forgets_all_but_the_system_message(model, talk):
     talk("one", "/clear", "two", argv=("--system", "Be brief."))
-    assert model.calls[1][0] == [said("system", "Be brief."), said("user", "two")]
+    assert model.calls[1][0] == [message("system", "Be brief."), message("user", "two")]
 
 
 def test_an_empty_line_asks_nothing(model, talk):
@@ -99,9 +99,9 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_was_said_of_it(model, talk, monke
     code, out, _ = talk("one", "two")
     assert (code, out) == (0, "w5 \nw7\n\n")
     assert asked[1] == [
-        said("user", "one"),
-        said("assistant", "w5 "),
-        said("user", "two"),
+        message("user", "one"),
+        message("assistant", "w5 "),
+        message("user", "two"),
     ]
 
 
@@ -122,21 +122,21 @@ def test_a_refused_turn_is_forgotten_and_the_conversation_goes_on(
     code, _, err = talk("one", "two")
     assert code == 0
     assert "jaxdecode: too long" in err
-    assert model.calls[0][0] == [said("user", "two")]
+    assert model.calls[0][0] == [message("user", "two")]
 
 
 def test_stats_of_a_turn_leave_out_what_came_before(model, talk, monkeypatch):
     stopped = iter([True])
 
     def stream_chat(messages, **settings):
-        tokenizer = seated().tokenizer
+        tokenizer = loaded().tokenizer
         tokenizer.stream()
         for token in model.words:
             yield tokenizer.bytes_of(token).decode()
             if next(stopped, False):
                 raise KeyboardInterrupt
 
-    seated = watched(monkeypatch)
+    loaded = watched(monkeypatch)
     monkeypatch.setattr(model, "stream_chat", stream_chat)
     err = talk("one", "two", argv=("--stats",))[2]
     assert err.count(" tokens;") == 1
@@ -147,11 +147,11 @@ def watched(monkeypatch):
     """Return a function that gives the model which the command works with."""
     from jaxdecode.cli import runtime
 
-    seats, take_seat = [], runtime.take_seat
+    sessions, open_session = [], runtime.open_session
 
-    def take(options):
-        seats.append(take_seat(options))
-        return seats[-1]
+    def take(options, **more):
+        sessions.append(open_session(options, **more))
+        return sessions[-1]
 
-    monkeypatch.setattr(runtime, "take_seat", take)
-    return lambda: seats[-1].model
+    monkeypatch.setattr(runtime, "open_session", take)
+    return lambda: sessions[-1].model

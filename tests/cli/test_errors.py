@@ -1,4 +1,4 @@
-"""Which errors are the user's, and what is said about them."""
+"""Which errors the user can correct, and the line that is printed for each."""
 
 import io
 import sys
@@ -49,7 +49,7 @@ def test_an_error_without_a_message_is_named():
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["generate", ""], "the prompt must not be empty"),
         (["generate", "-"], "the prompt must not be empty"),
@@ -71,10 +71,10 @@ def test_an_error_without_a_message_is_named():
         (["models", "remove", "gpt5", "--yes"], "unknown model 'gpt5'"),
     ],
 )
-def test_a_value_that_cannot_be_is_told_in_one_line(argv, said, run, monkeypatch):
+def test_a_value_that_cannot_be_is_one_line(argv, message, run, monkeypatch):
     monkeypatch.setattr(runtime, "start_jax", lambda: None)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     code, out, err = run(*argv)
     assert (code, out) == (2, "")
-    assert err.startswith(f"jaxdecode: {said}")
+    assert err.startswith(f"jaxdecode: {message}")
     assert err.count("\n") == 1

@@ -110,3 +110,18 @@ def test_stats_of_samples_cover_all_of_them(model, run):
     assert re.fullmatch(
         r"all tokens after [\d.]+ s; 7 tokens; ended by end of text, end of text\n", err
     )
+
+
+def test_beams_are_a_table_without_a_seed_and_only_edits_are_applied(model, run):
+    options = ("--beams", "3", "--length-penalty", "0.5", "--top-k", "4")
+    code, out, err = run("generate", "a", "--repetition-penalty", "1.2", *options)
+    assert (code, err) == (0, "")
+    assert "-0.5000" in out
+    assert "w5 w7" in out
+    ((prompt, settings),) = model.calls
+    assert prompt == "a"
+    names = [type(link).__name__ for link in settings.pop("edits").links]
+    assert names == ["RepetitionPenalty", "FrequencyPenalty", "PresencePenalty"]
+    assert settings == {
+        "num_beams": 3, "num_return": 3, "length_penalty": 0.5, "max_new_tokens": 128
+    }  # fmt: skip

@@ -29,7 +29,7 @@ def tidying_up():
         print("tidy", file=sys.stderr)
 
 def work(argv):
-    with interrupt.leave_promptly():
+    with interrupt.exit_promptly():
         globals()[sys.argv[1]]()
 
 main._run = work

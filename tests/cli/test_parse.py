@@ -58,7 +58,7 @@ def test_chat_takes_the_flags_of_generate_and_a_system_message():
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["generate"], "Missing from jaxdecode generate: PROMPT"),
         (
@@ -81,10 +81,10 @@ def test_chat_takes_the_flags_of_generate_and_a_system_message():
         ),
     ],
 )
-def test_a_mistake_is_told_in_one_line(argv, said):
+def test_a_mistake_is_one_line(argv, message):
     with pytest.raises(UsageError) as caught:
         understand(*argv)
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 

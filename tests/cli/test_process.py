@@ -54,19 +54,19 @@ def test_no_command_shows_the_help_and_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["generate"], "Missing from jaxdecode generate: PROMPT"),
         (["generate", "a", "--top-p", "1.5"], "TopP: `p` must be in [0, 1], got 1.5."),
         (["generate", "a", "--model", "smollm"], "did you mean smollm2-135m?"),
     ],
 )
-def test_a_users_error_is_one_line_and_code_2(argv, said):
+def test_a_users_error_is_one_line_and_code_2(argv, message):
     done = run(*argv, stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("jaxdecode: ")
     assert done.stderr.count("\n") == 1
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_a_traceback_is_shown_when_asked_for():

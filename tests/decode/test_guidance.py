@@ -1,4 +1,4 @@
-"""Models made of two readings say what two plain readings say, whatever decodes them."""
+"""A model made of two predictions gives the text of two plain models, however decoded."""
 
 import dataclasses
 
@@ -45,17 +45,20 @@ def plain_guided(model, prompt, negative, scale, form):
     logits = tiny.forward(model)
 
     def of(tokens):
-        towards, away = logits(prompt + tokens), logits(negative + tokens)
+        conditional, unconditional = logits(prompt + tokens), logits(negative + tokens)
         if form == "log_softmax":
-            towards, away = log_softmax(towards), log_softmax(away)
-        return away + scale * (towards - away)
+            conditional, unconditional = (
+                log_softmax(conditional),
+                log_softmax(unconditional),
+            )
+        return unconditional + scale * (conditional - unconditional)
 
     return of
 
 
 @pytest.mark.parametrize("form", ["log_softmax", "raw"])
 @pytest.mark.parametrize("model", [tiny.llama(), tiny.bag()], ids=["llama", "bag"])
-def test_guided_text_is_that_of_two_plain_readings(model, form):
+def test_guided_text_is_that_of_two_plain_predictions(model, form):
     guided = jd.guided(model, SCALES, NEGATIVES, form=form)
     out = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS)
     for row, prompt in enumerate(PROMPTS):
@@ -134,12 +137,12 @@ def test_beam_search_takes_guided_models():
     )
 
 
-def plain_contrastive(expert, amateur, prompt, alpha, beta, heat):
+def plain_contrastive(expert, amateur, prompt, alpha, beta, temperature):
     strong, weak = tiny.forward(expert), tiny.forward(amateur)
 
     def of(tokens):
         e = log_softmax(strong(prompt + tokens))
-        a = log_softmax(np.asarray(weak(prompt + tokens), np.float64) / heat)
+        a = log_softmax(np.asarray(weak(prompt + tokens), np.float64) / temperature)
         plausible = np.exp(e) >= alpha * np.exp(e).max()
         return np.where(plausible, e - beta * a, -np.inf)
 
@@ -148,19 +151,21 @@ def plain_contrastive(expert, amateur, prompt, alpha, beta, heat):
 
 def test_contrastive_text_is_that_of_the_difference():
     expert, amateur = tiny.bag(), tiny.llama()
-    alpha, beta, heat = [0.1, 0.02, 0.3], [1.0, 0.5, 0.0], 0.5
-    model = jd.contrastive(expert, amateur, alpha=alpha, beta=beta, temperature=heat)
+    alpha, beta, temperature = [0.1, 0.02, 0.3], [1.0, 0.5, 0.0], 0.5
+    model = jd.contrastive(
+        expert, amateur, alpha=alpha, beta=beta, temperature=temperature
+    )
     out = jd.generate(model, PROMPTS, 7, max_new_tokens=STEPS, num_samples=2)
     for i, tokens in enumerate(out.tokens.tolist()):
         row, sample = divmod(i, 2)
         of = plain_contrastive(
-            expert, amateur, PROMPTS[row], alpha[row], beta[row], heat
+            expert, amateur, PROMPTS[row], alpha[row], beta[row], temperature
         )
         assert tokens == continued(of, PROMPTS[row], row_key(7, row, sample))
 
 
 def plain_dola(config, params, prompt, layers, alpha):
-    """The contrast of a llama with itself cut short behind a layer."""
+    """The contrast of a llama with itself cut short after a layer."""
 
     def logits(tokens, depth):
         short = dataclasses.asdict(config) | {"num_layers": depth}
@@ -202,10 +207,10 @@ CFG = [c for c in HF["cases"] if c["processor"] == "cfg_unbatched"]
 
 @pytest.mark.parametrize("case", CFG, ids=lambda case: case["id"])
 def test_guidance_is_that_of_hugging_face(case):
-    towards = HF_ARRAYS[case["scores"]]
-    away = HF_ARRAYS[case["params"]["unconditional_scores"]]
+    conditional = HF_ARRAYS[case["scores"]]
+    unconditional = HF_ARRAYS[case["params"]["unconditional_scores"]]
     scale = jnp.float32(case["params"]["guidance_scale"])
-    found = _guide(towards, away, scale, raw=False)
+    found = _guide(conditional, unconditional, scale, raw=False)
     wanted = HF_ARRAYS[case["output"]]
     np.testing.assert_allclose(
         jax.nn.log_softmax(found), jax.nn.log_softmax(wanted), rtol=1e-5, atol=1e-5
@@ -214,18 +219,22 @@ def test_guidance_is_that_of_hugging_face(case):
 
 def test_bans_stay_bans_and_nan_stays_nan():
     inf, nan = np.inf, np.nan
-    towards = np.asarray([[0.0, -inf, 1.0, -inf]], np.float32)
-    away = np.asarray([[0.0, 1.0, -inf, -inf]], np.float32)
+    conditional = np.asarray([[0.0, -inf, 1.0, -inf]], np.float32)
+    unconditional = np.asarray([[0.0, 1.0, -inf, -inf]], np.float32)
     for raw in (True, False):
         for scale in (0.0, 0.5, 2.0, -1.0):
-            row = np.asarray(_guide(towards, away, jnp.float32(scale), raw=raw))[0]
+            row = np.asarray(
+                _guide(conditional, unconditional, jnp.float32(scale), raw=raw)
+            )[0]
             assert np.isfinite(row[[0, 2]]).all()
             assert (row[[1, 3]] == -inf).all()
-    sick = np.asarray([[nan, 0.0]], np.float32)
+    with_nan = np.asarray([[nan, 0.0]], np.float32)
     one, well = np.float32(1.0), np.zeros((1, 2), np.float32)
-    assert np.isnan(_guide(well, sick, np.float32(2.0), raw=True)).any()
-    assert np.isnan(_contrast(well, sick, one, one)).any()
-    assert np.isfinite(np.asarray(_contrast(towards, away, one, one))[0, 2])
+    assert np.isnan(_guide(well, with_nan, np.float32(2.0), raw=True)).any()
+    assert np.isnan(_contrast(well, with_nan, one, one)).any()
+    assert np.isfinite(
+        np.asarray(_contrast(conditional, unconditional, one, one))[0, 2]
+    )
 
 
 def test_other_values_do_not_compile_again():

@@ -95,6 +95,6 @@ def test_the_bandwidth_is_bytes_over_seconds():
 
 
 def test_the_machine_is_named_with_versions_and_day():
-    told = machine()
+    found = machine()
     named = {"processor", "cores", "device", "python", "jax", "kernels", "date"}
-    assert set(told) == named
+    assert set(found) == named

@@ -1,4 +1,4 @@
-"""Conversations: what is said in them stays text, the template's own tokens act."""
+"""Conversations: text in messages stays text; control tokens come from the template."""
 
 import pytest
 from hypothesis import given, settings
@@ -19,19 +19,21 @@ CHATML = ChatTemplate(
 )
 
 
-def said(*contents, role="user"):
+def conversation(*contents, role="user"):
     return [{"role": role, "content": content} for content in contents]
 
 
 def test_a_conversation_becomes_text_with_control_ids_between():
-    pieces = chat_pieces(CHATML, said("Hi < there"), TOKENIZER)
+    pieces = chat_pieces(CHATML, conversation("Hi < there"), TOKENIZER)
     assert pieces == [START, "user\nHi < there", END, "\n", START, "assistant\n"]
 
 
 def test_without_a_generation_prompt_it_ends_with_the_last_message():
-    pieces = chat_pieces(CHATML, said("Hi"), TOKENIZER, add_generation_prompt=False)
+    pieces = chat_pieces(
+        CHATML, conversation("Hi"), TOKENIZER, add_generation_prompt=False
+    )
     assert pieces == [START, "user\nHi", END, "\n"]
-    text = CHATML.render(said("Hi"), add_generation_prompt=False)
+    text = CHATML.render(conversation("Hi"), add_generation_prompt=False)
     assert text == "<|start|>user\nHi<|end|>\n"
 
 
@@ -47,7 +49,7 @@ def test_without_a_generation_prompt_it_ends_with_the_last_message():
     ],
 )
 def test_control_tokens_in_a_message_stay_text(content):
-    pieces = chat_pieces(CHATML, said(content), TOKENIZER)
+    pieces = chat_pieces(CHATML, conversation(content), TOKENIZER)
     assert pieces == [START, f"user\n{content}", END, "\n", START, "assistant\n"]
     ids = TOKENIZER.encode_pieces(pieces)
     assert [i for i in ids if i in TOKENIZER.special_ids] == [START, END, START]
@@ -56,12 +58,12 @@ def test_control_tokens_in_a_message_stay_text(content):
 @given(content=st.text(alphabet="<|end>start \n\ue000/hik"))
 @settings(deadline=None, max_examples=100)
 def test_no_message_makes_a_control_token(content):
-    pieces = chat_pieces(CHATML, said(content), TOKENIZER)
+    pieces = chat_pieces(CHATML, conversation(content), TOKENIZER)
     assert pieces == [START, f"user\n{content}", END, "\n", START, "assistant\n"]
 
 
 def test_ordinary_messages_get_the_ids_of_the_rendered_text():
-    messages = said("hello world 12", "why?", "wo rld")
+    messages = conversation("hello world 12", "why?", "wo rld")
     rendered = TOKENIZER.encode(CHATML.render(messages), parse_special=True)
     pieces = chat_pieces(CHATML, messages, TOKENIZER)
     assert TOKENIZER.encode_pieces(pieces) == rendered
@@ -70,7 +72,9 @@ def test_ordinary_messages_get_the_ids_of_the_rendered_text():
 def test_tokens_run_across_the_border_of_a_message():
     # " world" is one token although its space is the template's.
     template = ChatTemplate("{{ 'hello ' + messages[0].content }}")
-    ids = TOKENIZER.encode_pieces(chat_pieces(template, said("world"), TOKENIZER))
+    ids = TOKENIZER.encode_pieces(
+        chat_pieces(template, conversation("world"), TOKENIZER)
+    )
     assert ids == TOKENIZER.encode("hello world")
     assert len(ids) == 2
 
@@ -80,20 +84,22 @@ def test_a_template_that_looks_into_messages_still_sees_them():
         "{% for m in messages %}{{ '<|start|>' + m.content.split('</think>')[-1]|trim }}"
         "{% endfor %}"
     )
-    pieces = chat_pieces(template, said("a <|end|></think> b <|end|> "), TOKENIZER)
+    pieces = chat_pieces(
+        template, conversation("a <|end|></think> b <|end|> "), TOKENIZER
+    )
     assert pieces == [START, "b <|end|>"]
 
 
 def test_a_template_that_glues_a_control_token_together_is_refused():
     template = ChatTemplate("{{ messages[0].content | replace('X', '') | lower }}")
-    assert chat_pieces(template, said("<|end|>"), TOKENIZER) == ["<|end|>"]
-    assert chat_pieces(template, said("<|enXd|>"), TOKENIZER) == ["<|end|>"]
+    assert chat_pieces(template, conversation("<|end|>"), TOKENIZER) == ["<|end|>"]
+    assert chat_pieces(template, conversation("<|enXd|>"), TOKENIZER) == ["<|end|>"]
     sees = ChatTemplate(
         "{{ messages[0].content | replace('<b>', '') }}"
         "{{ 'seen' if '<b>' in messages[0].content }}"
     )
     with pytest.raises(ChatTemplateError, match="control tokens out of message text"):
-        chat_pieces(sees, said("<|en<b>d|>"), TOKENIZER)
+        chat_pieces(sees, conversation("<|en<b>d|>"), TOKENIZER)
 
 
 def test_a_control_token_may_be_put_together_from_the_role():
@@ -101,7 +107,7 @@ def test_a_control_token_may_be_put_together_from_the_role():
     template = ChatTemplate(
         "{{ '<|' + messages[0].role + '|>' + messages[0].content }}"
     )
-    assert chat_pieces(template, said("<|user|>"), tokenizer) == [0, "<|user|>"]
+    assert chat_pieces(template, conversation("<|user|>"), tokenizer) == [0, "<|user|>"]
 
 
 def test_begin_and_end_tokens_of_the_model_are_control_tokens():
@@ -112,7 +118,7 @@ def test_begin_and_end_tokens_of_the_model_are_control_tokens():
         "<s>",
         "</s>",
     )
-    pieces = chat_pieces(template, said("a</s>"), tokenizer)
+    pieces = chat_pieces(template, conversation("a</s>"), tokenizer)
     assert pieces == [1, "[INST] a</s> [/INST]", 2]
 
 
@@ -130,9 +136,9 @@ def test_names_of_fields_are_text_too():
 
 
 def test_messages_are_not_changed():
-    messages = said("<|end|>")
+    messages = conversation("<|end|>")
     chat_pieces(CHATML, messages, TOKENIZER)
-    assert messages == said("<|end|>")
+    assert messages == conversation("<|end|>")
 
 
 @pytest.mark.parametrize(
@@ -150,22 +156,26 @@ def test_messages_are_not_changed():
         ([{"role": "user"}], ValueError, r"`messages\[0\]` must have a 'content'"),
         ([{"content": "a"}], ValueError, r"`messages\[0\]` must have a 'role'"),
         (
-            said(None),
+            conversation(None),
             TypeError,
             r"`messages\[0\]\['content'\]` must be a str, got None",
         ),
-        (said(["a"]), TypeError, "must be a str"),
-        (said("a", role="<|x|>"), ValueError, r"\['role'\]` must be 1 to 64 letters"),
-        (said("a", role=""), ValueError, "must be 1 to 64 letters"),
+        (conversation(["a"]), TypeError, "must be a str"),
         (
-            said("a", "\ud800"),
+            conversation("a", role="<|x|>"),
+            ValueError,
+            r"\['role'\]` must be 1 to 64 letters",
+        ),
+        (conversation("a", role=""), ValueError, "must be 1 to 64 letters"),
+        (
+            conversation("a", "\ud800"),
             ValueError,
             r"`messages\[1\]\['content'\]` must be text w",
         ),
         ([{"role": "a", "content": "", "x": b""}], TypeError, "a bytes is not plain"),
         ([{"role": "a", "content": "", 3: ""}], TypeError, "a str for a name"),
         ([{"role": "a", "content": "", "x": LOOP}], ValueError, "nested so deeply"),
-        (said("a" * 2**20), ValueError, "must have at most 1048576 characters"),
+        (conversation("a" * 2**20), ValueError, "must have at most 1048576 characters"),
     ],
 )
 def test_messages_that_are_none_are_refused(messages, error, message):

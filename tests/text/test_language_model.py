@@ -1,6 +1,7 @@
 """Text in, text out: the same tokens as `decode.generate`, bad input refused early."""
 
 import functools
+import inspect
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from jaxdecode.text import (
 )
 from jaxdecode.text.chat_template import chat_pieces
 from jaxdecode.text.gguf_tokenizer import from_gguf
+from jaxdecode.text.options import BeamOptions, TextOptions
 from tests import tiny
 from tests.text.vocabularies import byte_level, sentence_piece
 
@@ -262,3 +264,74 @@ def test_the_same_key_gives_the_same_text_as_one_key_per_prompt():
         lm.generate("wo", key=key, **options)
         == lm.generate(["wo"], key=keys, **options)[0]
     )
+
+
+OPTIONS = ["sampler", "max_new_tokens", "eos_ids", "stop", "stop_strings", "keep_stop"]
+
+
+@pytest.mark.parametrize("method", ["stream", "chat", "stream_chat", "beam_search"])
+def test_an_unknown_option_is_refused_by_name_before_anything_is_encoded(method):
+    lm = LanguageModel(tiny.bag())  # without a tokenizer: encoding would fail
+    key = {} if method == "beam_search" else {"key": 0}
+    message = rf"LanguageModel\.{method}: .* got `max_tokens`; did you mean"
+    with pytest.raises(TypeError, match=message):
+        getattr(lm, method)("a", max_tokens=3, **key)
+    name = "parse_special" if "chat" in method else "parse_specials"
+    with pytest.raises(TypeError, match=rf"{method}: .* got `{name}`"):
+        getattr(lm, method)("a", **{name: True}, **key)
+
+
+def test_every_method_takes_the_options_that_generate_takes():
+    shared = list(TextOptions.__annotations__)
+    assert shared == OPTIONS
+    assert set(shared) < set(inspect.signature(LanguageModel.generate).parameters)
+    lm = language_model()
+    options = {
+        "key": 0, "sampler": sampler(), "max_new_tokens": STEPS, "eos_ids": [2],
+        "stop": [[3, 4]], "stop_strings": "zz", "keep_stop": True,
+    }  # fmt: skip
+    assert "".join(lm.stream("hello", **options)) == lm.generate("hello", **options)
+    pieces = lm.stream_chat(MESSAGES, **options)
+    assert "".join(pieces) == lm.chat(MESSAGES, **options)
+
+
+def test_the_options_of_a_beam_search_are_those_of_the_library():
+    known = set(inspect.signature(jd.beam_search).parameters)
+    named = set(BeamOptions.__annotations__)
+    assert known - named == {"model", "prompts", "pad_id", "return_parents"}
+    assert named < known
+
+
+def test_a_beam_search_in_text_is_that_of_the_library():
+    lm = language_model()
+    options = {"num_beams": 3, "max_new_tokens": 5, "num_return": 2}
+    beams = jd.beam_search(lm.model, [lm.encode("wo")], eos_ids=[END], **options)
+    found = lm.beam_search("wo", **options)
+    assert len(found) == 2
+    for rank, one in enumerate(found):
+        length = int(beams.lengths[0, rank])
+        assert list(one.tokens) == np.asarray(beams.tokens)[0, rank, :length].tolist()
+        assert one.text == lm.decode(one.tokens)
+        assert one.score == float(beams.scores[0, rank])
+    with pytest.raises(TypeError, match=r"beam_search: `prompt` must be a str"):
+        lm.beam_search(["wo"], **options)
+    with pytest.raises(TypeError, match="num_beams"):
+        lm.beam_search("wo")
+
+
+def test_a_warning_names_the_line_that_asked_for_the_text():
+    a = small_vocabulary().encode("a")[0]
+    model = tiny.bag(poison={a: np.nan})
+    lm = LanguageModel(model, tokenizer=small_vocabulary(), chat_template=ASK)
+    options = {"key": 0, "sampler": sampler(), "max_new_tokens": 1}
+    for ask in (
+        lambda: lm.generate("a", **options),
+        lambda: list(lm.stream("a", **options)),
+        lambda: lm.chat([{"role": "user", "content": "a"}], **options),
+    ):
+        with pytest.warns(RuntimeWarning, match="row 0 ended early") as caught:
+            ask()
+        assert caught[0].filename == __file__
+
+
+ASK = ChatTemplate("{{ messages[0].content }}")

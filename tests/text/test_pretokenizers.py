@@ -3,7 +3,7 @@
 import pytest
 
 from jaxdecode.text.errors import TokenizerError
-from jaxdecode.text.gguf_tokenizer import RECIPES, pre_tokenizer
+from jaxdecode.text.gguf_tokenizer import WORD_RULES, pre_tokenizer
 
 # Expected words are separated by "|" (no string here holds one). Written by hand from
 # the published regular expressions of GPT-2, Llama 3 and Qwen 2.
@@ -73,7 +73,7 @@ def test_a_recipe_cuts_text_where_its_regular_expression_does(pre, text, words):
     assert [text[begin:end] for _, (begin, end) in cut] == words.split("|")
 
 
-@pytest.mark.parametrize("pre", sorted(RECIPES))
+@pytest.mark.parametrize("pre", sorted(WORD_RULES))
 def test_no_character_is_lost_between_words(pre):
     text = "a\u00a0b\u3000c \r\n\t\x00 1½ 🙂\u200d — 'S 'x\u2028"
     cut = pre_tokenizer(pre).pre_tokenize_str(text)

@@ -32,7 +32,7 @@ def ids(*words):
     return [names[word] for word in words]
 
 
-def say(words, least=0, **options):
+def written(words, least=0, **options):
     """Return what `generate`, and a stream, make of a text of these tokens."""
     script = jd.ForcedTokens(dict(enumerate(ids(*words))), count_prompt=False)
     options |= {
@@ -66,32 +66,35 @@ def say(words, least=0, **options):
     ],
 )
 def test_a_stop_string_is_cut_out_or_ends_the_text(words, stop, cut, kept):
-    assert say(words, stop_strings=stop) == cut
-    assert say(words, stop_strings=stop, keep_stop=True) == kept
+    assert written(words, stop_strings=stop) == cut
+    assert written(words, stop_strings=stop, keep_stop=True) == kept
 
 
 def test_a_stop_sequence_is_cut_out_or_ends_the_text():
     words = ["ab", "U", "s", "a"]
-    assert say(words, stop=[ids("U", "s")]) == "ab"
-    assert say(words, stop=[ids("U", "s")], keep_stop=True) == "abUs"
-    assert say(["U", "U", "s"], stop=[ids("U", "s")]) == "U"
-    assert say(["U", "a", "U"], stop=[ids("U", "s")]) == "UaU"
+    assert written(words, stop=[ids("U", "s")]) == "ab"
+    assert written(words, stop=[ids("U", "s")], keep_stop=True) == "abUs"
+    assert written(["U", "U", "s"], stop=[ids("U", "s")]) == "U"
+    assert written(["U", "a", "U"], stop=[ids("U", "s")]) == "UaU"
 
 
 def test_the_earlier_beginning_wins_where_both_kinds_end():
     stops = {"stop": [ids("b", "U")], "stop_strings": "abU"}
-    assert say(["s", "a", "b", "U"], **stops) == "s"
-    assert say(["s", "a", "b", "U"], stop=[ids("a", "b", "U")], stop_strings="U") == "s"
+    assert written(["s", "a", "b", "U"], **stops) == "s"
+    assert (
+        written(["s", "a", "b", "U"], stop=[ids("a", "b", "U")], stop_strings="U")
+        == "s"
+    )
 
 
 def test_a_stop_that_min_new_tokens_passes_over_stays_in_the_text():
     words = ["a", "b", "U", "a", "b"]
-    assert say(words, stop_strings="ab", least=2) == "abU"
-    assert say(words, stop_strings="ab", least=5) == "abUab"
+    assert written(words, stop_strings="ab", least=2) == "abU"
+    assert written(words, stop_strings="ab", least=5) == "abUab"
 
 
 def test_the_prompt_does_not_count():
-    assert say(["b", "U"], stop_strings="ab") == "bU"  # the prompt is "a"
+    assert written(["b", "U"], stop_strings="ab") == "bU"  # the prompt is "a"
 
 
 def test_a_list_of_prompts_and_samples_is_cut_row_by_row():

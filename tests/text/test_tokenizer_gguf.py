@@ -7,11 +7,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxdecode.text.errors import TokenizerError
-from jaxdecode.text.gguf_tokenizer import RECIPES, from_gguf, pre_tokenizer
+from jaxdecode.text.gguf_tokenizer import WORD_RULES, from_gguf, pre_tokenizer
 from tests.reference.bpe import encode_scored, encode_words
 from tests.text.vocabularies import MERGES, SCORED, byte_level, sentence_piece
 
-BYTES = {pre: from_gguf(byte_level(pre)) for pre in RECIPES}
+BYTES = {pre: from_gguf(byte_level(pre)) for pre in WORD_RULES}
 SPACES = from_gguf(sentence_piece())
 LETTERS = "hello wrd12<|>\n\té日🙂'"
 
@@ -50,7 +50,7 @@ def test_llama_looks_up_a_whole_word_before_it_merges():
     assert len(from_gguf(metadata | {"pre": "qwen2"}).encode("cde")) == 3
 
 
-@pytest.mark.parametrize("pre", sorted(RECIPES))
+@pytest.mark.parametrize("pre", sorted(WORD_RULES))
 @given(text=st.text())
 @example(text="<|im_end|> <|end|>\x00\u2028 12")
 @settings(deadline=None, max_examples=50)
@@ -59,7 +59,7 @@ def test_byte_level_text_comes_back_unchanged(pre, text):
     assert tokenizer.decode(tokenizer.encode(text, add_special=False)) == text
 
 
-@pytest.mark.parametrize("pre", sorted(RECIPES))
+@pytest.mark.parametrize("pre", sorted(WORD_RULES))
 def test_a_control_token_in_a_text_stays_text(pre):
     ids = BYTES[pre].encode("a<|end|>b", add_special=False)
     assert BYTES[pre].special_ids.isdisjoint(ids)
@@ -118,7 +118,7 @@ def test_add_special_puts_a_begin_token_where_the_file_does_not():
 def test_a_vocabulary_without_begin_token_cannot_be_asked_for_one():
     metadata = byte_level()
     del metadata["bos_token_id"]
-    with pytest.raises(ValueError, match="names no token that begins a text"):
+    with pytest.raises(ValueError, match="has no token that begins a text"):
         from_gguf(metadata).encode("hello", add_special=True)
 
 

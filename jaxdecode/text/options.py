@@ -1,0 +1,98 @@
+"""The options that several methods of `LanguageModel` share, described once."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Required, TypedDict
+
+from jaxdecode.core.shapes import PerRow, TokenIds
+from jaxdecode.decode.beam import Scoring
+from jaxdecode.transforms import Chain, Link
+
+NEW_TOKENS = 64  # the default budget of a continuation
+ANSWER_TOKENS = 256  # the default budget of an answer in a conversation
+
+
+class TextOptions(TypedDict, total=False):
+    """What `generate`, `stream`, `chat` and `stream_chat` have in common.
+
+    Each key is a keyword argument of these methods.
+
+    Attributes:
+      sampler: a chain or a link; None draws from the model's own distribution.
+      max_new_tokens: >= 1, a number or one per prompt. Default: 64, in a chat 256.
+      eos_ids: ids that end a text; None: the model's own; () never ends early.
+      stop: lists of token ids; a text ends where one of them is complete.
+      stop_strings: a str or several, such as `["\\n\\n", "User:"]`; a text ends where one
+        of them is complete, however it is cut into tokens. The prompt does not count.
+      keep_stop: whether the stop stays at the end of the text. Default: False.
+    """
+
+    sampler: Link | Chain | None
+    max_new_tokens: PerRow
+    eos_ids: TokenIds | None
+    stop: Sequence[Sequence[int]] | None
+    stop_strings: str | Sequence[str] | None
+    keep_stop: bool
+
+
+class BeamOptions(TypedDict, total=False):
+    """The options of `LanguageModel.beam_search`, as in `jaxdecode.beam_search`.
+
+    Attributes:
+      num_beams: hypotheses that run side by side, in [1, vocabulary size]. Required.
+      max_new_tokens: >= 1. Default: 64.
+      length_penalty: finite; 0 ranks by the sum of log-probs, 1 by the mean, more favours
+        long hypotheses. Default: 1.
+      early_stopping: True, False or "never": when a search with `num_beams` finished
+        hypotheses ends. Default: False.
+      num_return: hypotheses returned, in [1, num_beams]. Default: 1.
+      edits: an `Edit` or a chain of them, applied to the log-probs.
+      eos_ids: ids that end a hypothesis; None: the model's own; () never ends early.
+      scoring: a `LengthPenalty`, `GNMT`, or a function of (logprob, length), in place of
+        `length_penalty`.
+      groups: groups of beams that search one after the other. Default: 1.
+      diversity: what a group pays for a token that an earlier group took. Default: 0.
+      required: phrases (token lists) that every hypothesis must contain.
+      renormalize: whether log-probs are normalised again after the edits.
+      memory: "auto", "shared" or "whole": how the prompt is stored.
+      new_tokens_max: columns of the output.
+      wide: whether there may be more beams than tokens.
+    """
+
+    num_beams: Required[int]
+    max_new_tokens: PerRow
+    length_penalty: PerRow
+    early_stopping: bool | str
+    num_return: int
+    edits: Link | Chain | None
+    eos_ids: TokenIds | None
+    scoring: Scoring | Callable[..., Any] | None
+    groups: int
+    diversity: PerRow
+    required: Sequence[Any] | None
+    renormalize: bool
+    memory: str
+    new_tokens_max: int | None
+    wide: bool
+
+
+def check_names(who: str, options: Mapping[str, Any], kind: type, *more: str) -> None:
+    """Refuse an option that a method does not have.
+
+    Args:
+      who: the method, for the message.
+      options: the options by name.
+      kind: the `TypedDict` that names them.
+      *more: other arguments of the method, for the message.
+
+    Raises:
+      TypeError: for an unknown name.
+    """
+    known = [*more, *kind.__annotations__]
+    for name in options:
+        if name not in kind.__annotations__:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean `{near[0]}`?" if near else "."
+            raise TypeError(
+                f"{who}: arguments must be among {', '.join(known)}, got `{name}`{hint}"
+            )
