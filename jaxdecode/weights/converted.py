@@ -24,8 +24,10 @@ import numpy as np
 from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.models import parameter_shapes
 from jaxdecode.models.config import ModelConfig, RopeScaling
-from jaxdecode.weights.checkpoint import Checkpoint, TokenizerSource, open_checkpoint
+from jaxdecode.models.families.catalog import family_named
+from jaxdecode.weights.checkpoint import Checkpoint, TokenizerSource
 from jaxdecode.weights.errors import CheckpointError
+from jaxdecode.weights.opening import open_checkpoint
 from jaxdecode.weights.safetensors_file import SafetensorsFile
 
 VERSION = 1  # raise it when the same source would give other contents
@@ -254,7 +256,7 @@ def _config(values: dict[str, Any]) -> ModelConfig:
         values["rope_scaling"] = RopeScaling(**values["rope_scaling"])
     if values["sliding_layers"] is not None:
         values["sliding_layers"] = tuple(values["sliding_layers"])
-    return ModelConfig(**values)
+    return family_named(values["family"]).config(**values)
 
 
 def _tokenizer_bytes(checkpoint: Checkpoint) -> np.ndarray | None:
