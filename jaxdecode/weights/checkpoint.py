@@ -7,7 +7,7 @@ from a path.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class TokenizerSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of a model besides its numbers.
+    """Everything known of a model besides its tensors.
 
     Attributes:
       config: sizes and switches.
@@ -63,8 +63,8 @@ class Checkpoint(Facts):
 
     Attributes:
       tensors: our parameter names to arrays, read when looked up.
-      shareable: whether a device may use the memory of the arrays as it is. True only
-        for files of ours, which are replaced but never changed.
+      shareable: whether a device may use the memory of the arrays without a copy. True
+        only for files of ours, which are replaced but never changed.
     """
 
     tensors: Mapping[str, np.ndarray]
@@ -94,9 +94,10 @@ class Tensors(Mapping[str, np.ndarray]):
         return len(self._layout)
 
 
-def special_ids(
-    vocab_size: int, *, eos: Any, bos: Any, pad: Any
-) -> tuple[tuple[int, ...], int | None, int]:
+SpecialIds: TypeAlias = tuple[tuple[int, ...], int | None, int]
+
+
+def special_ids(vocab_size: int, *, eos: Any, bos: Any, pad: Any) -> SpecialIds:
     """Check the special token ids that a checkpoint names and fill in the defaults.
 
     Args:

@@ -1,10 +1,11 @@
 """Converted weights kept as safetensors, so that a GGUF file is decoded only once.
 
-A kept file is used if it was made from the same source (path, size, time of change) by
-this version, has exactly the tensors of its config, and their sums are right; otherwise
-it is made anew. It is written beside its place and moved there in one step: a reader
-sees the old file or the new one, and of two writers the last one wins. Tensors start on
-64 bytes, so that a CPU device can use the mapped file without a copy.
+A kept file is used if it was made from the same source (path, size, modification time)
+by this version, has exactly the tensors of its config, and their sums are right.
+Otherwise it is made again. It is written beside its place and moved there in one step: a
+reader sees the old file or the new one, and of two writers the last one wins. Tensors
+start at multiples of 64 bytes, so that a CPU device can use the mapped file without a
+copy.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ STORED = {
 
 
 def open_converted(path: str | Path, dtype: str) -> Checkpoint:
-    """Open a GGUF file through its converted copy, making the copy if need be.
+    """Open a GGUF file through its converted copy, making the copy if necessary.
 
     Args:
       path: the `.gguf` file.
@@ -75,7 +76,7 @@ def open_converted(path: str | Path, dtype: str) -> Checkpoint:
 
 
 def converted_place(path: str | Path, dtype: str) -> Path:
-    """Return where the converted copy of a file is kept; the path alone decides."""
+    """Return where the converted copy of a file is kept; it depends on the path only."""
     resolved = str(Path(path).resolve())
     mark = hashlib.sha256(resolved.encode()).hexdigest()[:16]
     name = f"{Path(path).stem}-{dtype}-{mark}.safetensors"

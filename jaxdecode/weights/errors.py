@@ -1,6 +1,6 @@
-"""The two ways in which getting a model can fail: its file is wrong, or it is not here.
+"""The two ways in which loading a model can fail: its file is wrong, or it is missing.
 
-Both are errors of our own, so that a caller can tell them from a mistake in a program.
+Both are classes of our own, so that a caller can tell them from a mistake in a program.
 """
 
 from collections.abc import Iterable

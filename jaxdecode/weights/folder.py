@@ -14,6 +14,7 @@ from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.families import Naming
 from jaxdecode.weights.checkpoint import (
     Checkpoint,
+    SpecialIds,
     Tensors,
     TokenizerSource,
     special_ids,
@@ -124,7 +125,7 @@ def _tensors(folder: Path, config: ModelConfig, naming: Naming) -> Tensors:
     return Tensors(layout, files)
 
 
-def _ids(folder: Path, raw: dict[str, Any], vocab_size: int):
+def _ids(folder: Path, raw: dict[str, Any], vocab_size: int) -> SpecialIds:
     """Return eos ids, bos id, pad id; generation_config.json comes first."""
     generation = read_json(folder, "generation_config.json") or {}
 

@@ -12,6 +12,7 @@ from jaxdecode.models.families import CheckpointError, Family, Format, GGUFKeys,
 from jaxdecode.models.families.catalog import architectures
 from jaxdecode.weights.checkpoint import (
     Checkpoint,
+    SpecialIds,
     Tensors,
     TokenizerSource,
     special_ids,
@@ -114,7 +115,9 @@ def read_config(file: GGUFFile) -> tuple[ModelConfig, Naming]:
     return config, form.tensors
 
 
-def _tokenizer(metadata: dict[str, Any], vocab_size: int):
+def _tokenizer(
+    metadata: dict[str, Any], vocab_size: int
+) -> tuple[TokenizerSource | None, SpecialIds]:
     found = {
         key.removeprefix(TOKENIZER): value
         for key, value in metadata.items()

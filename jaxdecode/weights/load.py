@@ -33,14 +33,14 @@ def load_model(
 ) -> LoadedWeights:
     """Load a model from a local folder or `.gguf` file.
 
-    A GGUF file is decoded once; its converted copy in the cache folder serves later.
+    A GGUF file is decoded once; later calls use its converted copy in the cache folder.
 
     Args:
       path: a folder in Hugging Face form, or a `.gguf` file; `resolve` finds it for a
         name.
       dtype: "float32", "bfloat16" or "int8", the type of the matrices. Norms and
         biases stay float32.
-      calibrate: for int8, gives the tokens [B, S] that `build` reads first.
+      calibrate: for int8, returns the tokens [B, S] that `build` reads first.
 
     Returns:
       The model, its config, tokenizer source, special ids and chat template.
