@@ -227,11 +227,12 @@ def from_gguf(variant: Variant, keys: GGUFKeys) -> dict[str, Any]:
       CheckpointError: for a missing key, or a value that is not supported.
       TypeError: for a size that is not a number.
     """
-    width, heads = keys("embedding_length"), keys("attention.head_count")
+    common = sizes(keys)
+    width, heads = common["width"], common["num_heads"]
     size = keys("attention.key_length", width // max(heads, 1))
     keys.must_be("attention.value_length", (size,))
     keys.must_be("rope.dimension_count", (size,))
-    options = sizes(keys) | {
+    options = common | {
         "norm_eps": keys("attention.layer_norm_rms_epsilon"),
         "activation": "silu",
         "num_kv_heads": keys("attention.head_count_kv", heads),
