@@ -55,6 +55,86 @@ def test_a_file_imports_only_its_own_folder_and_lower_floors(path):
         )
 
 
+def named_files(path, *, package=PACKAGE):
+    """Yield the files of the package that a file imports by name, anywhere in its code.
+
+    An import inside a function or for the type checker counts like any other: whoever
+    reads one of the two files must know the other. The `__init__.py` of a folder is a
+    contents page, which counts only where a name is taken from it.
+    """
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield from place_of(f"{node.module}.{alias.name}", package)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from place_of(alias.name, package)
+
+
+def place_of(name, package):
+    """Yield the file that defines a dotted name, or the folder's contents page."""
+    parts = name.split(".")
+    while len(parts) > 1 and parts[0] == package.name:
+        place = package.joinpath(*parts[1:])
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.exists():
+                yield file
+                return
+        parts.pop()
+    if parts == [package.name]:
+        yield package / "__init__.py"
+
+
+def circles(imports):
+    """Return the sets of files of which each can be reached from each other one."""
+
+    def reached(start):
+        found, open_ones = set(), [start]
+        while open_ones:
+            for file in imports.get(open_ones.pop(), ()):
+                if file not in found:
+                    found.add(file)
+                    open_ones.append(file)
+        return found
+
+    within = {file: reached(file) for file in imports}
+    return {
+        frozenset(other for other in within[file] if file in within.get(other, ()))
+        for file in imports
+        if file in within[file]
+    }
+
+
+def test_no_two_files_import_each_other_even_by_way_of_others():
+    imports = {path: set(named_files(path)) for path in PACKAGE.rglob("*.py")}
+    found = [
+        " <-> ".join(sorted(str(path.relative_to(PACKAGE)) for path in circle))
+        for circle in circles(imports)
+    ]
+    assert not found, "import circles: " + "; ".join(sorted(found))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from house.room.a import x",
+        "from house.room import a",
+        "import house.room.a",
+        "def late():\n    from house.room import a",
+        "if TYPE_CHECKING:\n    from house.room.a import x",
+    ],
+)
+def test_a_circle_is_found_in_whatever_form_it_is_written(tmp_path, code):
+    house = tmp_path / "house"
+    (house / "room").mkdir(parents=True)
+    texts = {"a": "from house.room.b import y", "b": "import house.room.c", "c": code}
+    for name, text in texts.items():
+        (house / "room" / f"{name}.py").write_text(text)
+    files = {house / "room" / f"{name}.py" for name in texts}
+    imports = {path: set(named_files(path, package=house)) for path in files}
+    assert circles(imports) == {frozenset(files)}
+
+
 def test_every_folder_has_a_floor():
     folders = {p.relative_to(PACKAGE).parts[0] for p in FILES}
     assert folders - {"__pycache__"} <= set(FLOORS)

@@ -14,13 +14,10 @@ import numpy as np
 from jaxdecode.core import check
 from jaxdecode.models.balance import quantized
 from jaxdecode.models.config import ModelConfig
+from jaxdecode.models.families.catalog import family_named
 from jaxdecode.models.frozen import Definition, Frozen, take_apart
-from jaxdecode.models.gpt2 import GPT2
 from jaxdecode.models.layers import DTYPES
-from jaxdecode.models.llama import Llama
 from jaxdecode.native import Panels, is_available, pack, why_unavailable
-
-MODULES = {"llama": Llama, "gpt2": GPT2}
 
 
 def build(
@@ -104,7 +101,7 @@ def _outline(
     config: ModelConfig, dtype: str
 ) -> tuple[dict[str, jax.ShapeDtypeStruct], Definition]:
     # Cached, so that two models of one config compare their definitions by identity.
-    module = MODULES[config.family](config, dtype=dtype, rngs=None)
+    module = family_named(config.family).module(config, dtype=dtype, rngs=None)
     leaves, definition = take_apart(module)
     outline = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
     return dict(zip(definition.names, outline, strict=True)), definition

@@ -1,18 +1,18 @@
-"""A model at rest: its config, where its numbers and its tokenizer are, its special ids.
+"""A model on the disk: its config, its tensors, its tokenizer and its special ids.
 
-`open_checkpoint` reads headers and small JSON files only; a tensor is read when it is
-asked for, under our own name. It never loads pickle and never runs code of a checkpoint.
+A tensor is read when it is looked up, under our own name. `opening` makes a checkpoint
+from a path.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from jaxdecode.models.config import ModelConfig
-from jaxdecode.weights.errors import PICKLES, CheckpointError
+from jaxdecode.weights.errors import CheckpointError
 from jaxdecode.weights.names import Source
 from jaxdecode.weights.table import TensorFile
 
@@ -36,7 +36,7 @@ class TokenizerSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of a model besides its numbers.
+    """Everything known of a model besides its tensors.
 
     Attributes:
       config: sizes and switches.
@@ -63,8 +63,8 @@ class Checkpoint(Facts):
 
     Attributes:
       tensors: our parameter names to arrays, read when looked up.
-      shareable: whether a device may use the memory of the arrays as it is. True only
-        for files of ours, which are replaced but never changed.
+      shareable: whether a device may use the memory of the arrays without a copy. True
+        only for files of ours, which are replaced but never changed.
     """
 
     tensors: Mapping[str, np.ndarray]
@@ -94,59 +94,24 @@ class Tensors(Mapping[str, np.ndarray]):
         return len(self._layout)
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a folder in Hugging Face form, or a `.gguf` file.
-
-    Args:
-      path: the folder (config.json and safetensors) or the file.
-
-    Returns:
-      The model, every tensor accounted for, none read.
-
-    Raises:
-      FileNotFoundError: if there is nothing at `path`.
-      CheckpointError: for a broken or incomplete checkpoint, or one of a kind or with an
-        option that is not supported.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder.")
-    if path.is_dir():
-        from jaxdecode.weights.folder import open_folder
-
-        return open_folder(path)
-    if path.suffix == ".gguf":
-        from jaxdecode.weights.gguf_model import open_gguf
-
-        return open_gguf(path)
-    if path.suffix in PICKLES:
-        raise CheckpointError(
-            f"{path}: pickle files can run code when read and are never opened; convert "
-            "the model to safetensors."
-        )
-    raise CheckpointError(
-        f"{path}: a checkpoint must be a folder with config.json and *.safetensors, or "
-        "a .gguf file."
-    )
+SpecialIds: TypeAlias = tuple[tuple[int, ...], int | None, int]
 
 
-def special_ids(
-    vocab_size: int, *, eos: Any, bos: Any, pad: Any
-) -> tuple[tuple[int, ...], int | None, int]:
+def special_ids(vocab_size: int, *, eos: Any, bos: Any, pad: Any) -> SpecialIds:
     """Check the special token ids that a checkpoint names and fill in the defaults.
 
     Args:
       vocab_size: number of token ids.
       eos: an id, several, or None.
       bos: an id or None.
-      pad: an id or None. One that the vocabulary does not have counts as None: it is
-        only ever written after a text, never read by the model.
+      pad: an id or None. An id that the vocabulary lacks counts as None: padding is
+        written after a text and never read by the model.
 
     Returns:
       eos ids, bos id or None, pad id.
 
     Raises:
-      CheckpointError: for an eos or bos id that the vocabulary does not have.
+      CheckpointError: for an eos or bos id that the vocabulary lacks.
     """
     listed = eos if isinstance(eos, list) else [eos]
     eos_ids = [_token("eos_token_id", i, vocab_size) for i in listed]

@@ -1,10 +1,11 @@
 """Converted weights kept as safetensors, so that a GGUF file is decoded only once.
 
-A kept file is used if it was made from the same source (path, size, time of change) by
-this version, has exactly the tensors of its config, and their sums are right; otherwise
-it is made anew. It is written beside its place and moved there in one step: a reader
-sees the old file or the new one, and of two writers the last one wins. Tensors start on
-64 bytes, so that a CPU device can use the mapped file without a copy.
+A kept file is used if it was made from the same source (path, size, modification time)
+by this version, has exactly the tensors of its config, and their sums are right.
+Otherwise it is made again. It is written beside its place and moved there in one step: a
+reader sees the old file or the new one, and of two writers the last one wins. Tensors
+start at multiples of 64 bytes, so that a CPU device can use the mapped file without a
+copy.
 """
 
 import dataclasses
@@ -24,8 +25,10 @@ import numpy as np
 from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.models import parameter_shapes
 from jaxdecode.models.config import ModelConfig, RopeScaling
-from jaxdecode.weights.checkpoint import Checkpoint, TokenizerSource, open_checkpoint
+from jaxdecode.models.families.catalog import family_named
+from jaxdecode.weights.checkpoint import Checkpoint, TokenizerSource
 from jaxdecode.weights.errors import CheckpointError
+from jaxdecode.weights.opening import open_checkpoint
 from jaxdecode.weights.safetensors_file import SafetensorsFile
 
 VERSION = 1  # raise it when the same source would give other contents
@@ -39,7 +42,7 @@ STORED = {
 
 
 def open_converted(path: str | Path, dtype: str) -> Checkpoint:
-    """Open a GGUF file through its converted copy, making the copy if need be.
+    """Open a GGUF file through its converted copy, making the copy if necessary.
 
     Args:
       path: the `.gguf` file.
@@ -73,7 +76,7 @@ def open_converted(path: str | Path, dtype: str) -> Checkpoint:
 
 
 def converted_place(path: str | Path, dtype: str) -> Path:
-    """Return where the converted copy of a file is kept; the path alone decides."""
+    """Return where the converted copy of a file is kept; it depends on the path only."""
     resolved = str(Path(path).resolve())
     mark = hashlib.sha256(resolved.encode()).hexdigest()[:16]
     name = f"{Path(path).stem}-{dtype}-{mark}.safetensors"
@@ -254,7 +257,7 @@ def _config(values: dict[str, Any]) -> ModelConfig:
         values["rope_scaling"] = RopeScaling(**values["rope_scaling"])
     if values["sliding_layers"] is not None:
         values["sliding_layers"] = tuple(values["sliding_layers"])
-    return ModelConfig(**values)
+    return family_named(values["family"]).config(**values)
 
 
 def _tokenizer_bytes(checkpoint: Checkpoint) -> np.ndarray | None:

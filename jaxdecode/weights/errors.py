@@ -1,17 +1,15 @@
-"""The two ways in which getting a model can fail: its file is wrong, or it is not here.
+"""The two ways in which loading a model can fail: its file is wrong, or it is missing.
 
-Both are errors of our own, so that a caller can tell them from a mistake in a program.
+Both are classes of our own, so that a caller can tell them from a mistake in a program.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from jaxdecode.models.families.errors import CheckpointError as CheckpointError
+
 SHOWN_MAX = 5
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # can run code when read: never opened
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is broken, incomplete, or of a kind that is not supported."""
 
 
 class DownloadError(OSError):
@@ -19,7 +17,7 @@ class DownloadError(OSError):
 
 
 def listing(items: Iterable[str]) -> str:
-    """Join the first few items of a list for a message and say how many follow."""
+    """Join the first few items for a message, with the number of the others."""
     items = list(items)
     rest = len(items) - SHOWN_MAX
     shown = "; ".join(items[:SHOWN_MAX])

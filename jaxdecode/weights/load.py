@@ -9,8 +9,9 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.models import Frozen, build
-from jaxdecode.weights.checkpoint import Checkpoint, Facts, open_checkpoint
+from jaxdecode.weights.checkpoint import Checkpoint, Facts
 from jaxdecode.weights.converted import STORED, open_converted, storage
+from jaxdecode.weights.opening import open_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +33,14 @@ def load_model(
 ) -> LoadedWeights:
     """Load a model from a local folder or `.gguf` file.
 
-    A GGUF file is decoded once; its converted copy in the cache folder serves later.
+    A GGUF file is decoded once; later calls use its converted copy in the cache folder.
 
     Args:
       path: a folder in Hugging Face form, or a `.gguf` file; `resolve` finds it for a
         name.
       dtype: "float32", "bfloat16" or "int8", the type of the matrices. Norms and
         biases stay float32.
-      calibrate: for int8, gives the tokens [B, S] that `build` reads first.
+      calibrate: for int8, returns the tokens [B, S] that `build` reads first.
 
     Returns:
       The model, its config, tokenizer source, special ids and chat template.
@@ -66,8 +67,8 @@ def load_model(
 class _OnDevice(Mapping[str, jax.Array]):
     """The tensors of a checkpoint as device arrays of their storage type.
 
-    On CPU an aligned array of a file of ours is not copied: 538 MB take 15 ms. What lies
-    in a user's file is copied, since the file may change under the map.
+    On CPU an aligned array of a file of ours is not copied: 538 MB take 15 ms. Arrays of
+    a user's file are copied, since the file may change while it is mapped.
     """
 
     def __init__(self, checkpoint: Checkpoint, dtype: str):

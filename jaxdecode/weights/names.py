@@ -1,82 +1,22 @@
-"""Where each of our parameters lies in a checkpoint, and what must be done to it.
+"""Where each parameter of a model is stored, and what must be done to it.
 
 A layout maps our names to `Source`s: the name of the stored tensor, the shape it must
-have, and the function that turns it into ours. GPT-2's stored products are [in, out] in
-Hugging Face files and its q, k and v are one tensor; a llama GGUF has the rows of q and
-k paired for interleaved rotation.
+have, and the function that turns it into ours. The names and rules are those of the
+family's record.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from jaxdecode.models import parameter_shapes
 from jaxdecode.models.config import ModelConfig
-from jaxdecode.weights.errors import CheckpointError, listing
+from jaxdecode.models.families import CheckpointError, Naming
+from jaxdecode.models.families.storage import Convert
+from jaxdecode.weights.errors import listing
 from jaxdecode.weights.table import Entry
 
-LLAMA_FOLDER = {
-    "embedding": "model.embed_tokens",
-    "norm": "model.norm",
-    "head": "lm_head",
-    "attention_norm": "input_layernorm",
-    "attention.q": "self_attn.q_proj",
-    "attention.k": "self_attn.k_proj",
-    "attention.v": "self_attn.v_proj",
-    "attention.o": "self_attn.o_proj",
-    "attention.q_norm": "self_attn.q_norm",
-    "attention.k_norm": "self_attn.k_norm",
-    "mlp_norm": "post_attention_layernorm",
-    "mlp.gate": "mlp.gate_proj",
-    "mlp.up": "mlp.up_proj",
-    "mlp.down": "mlp.down_proj",
-}
-GPT2_FOLDER = {
-    "embedding": "wte",
-    "positions": "wpe",
-    "norm": "ln_f",
-    "head": "lm_head",
-    "attention_norm": "ln_1",
-    "attention.q": "attn.c_attn",
-    "attention.k": "attn.c_attn",
-    "attention.v": "attn.c_attn",
-    "attention.o": "attn.c_proj",
-    "mlp_norm": "ln_2",
-    "mlp.up": "mlp.c_fc",
-    "mlp.down": "mlp.c_proj",
-}
-GPT2_OUTER = ("embedding", "positions", "norm")  # these have the prefix, the head not
-LLAMA_GGUF = {
-    "embedding": "token_embd",
-    "norm": "output_norm",
-    "head": "output",
-    "attention_norm": "attn_norm",
-    "attention.q": "attn_q",
-    "attention.k": "attn_k",
-    "attention.v": "attn_v",
-    "attention.o": "attn_output",
-    "attention.q_norm": "attn_q_norm",
-    "attention.k_norm": "attn_k_norm",
-    "mlp_norm": "ffn_norm",
-    "mlp.gate": "ffn_gate",
-    "mlp.up": "ffn_up",
-    "mlp.down": "ffn_down",
-}
-GPT2_GGUF = LLAMA_GGUF | {
-    "positions": "position_embd",
-    "attention.q": "attn_qkv",
-    "attention.k": "attn_qkv",
-    "attention.v": "attn_qkv",
-}
-# Stored by old versions of transformers: computed from the config, never parameters.
-BUFFERS = re.compile(
-    r"(model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"
-    r"|(transformer\.)?h\.\d+\.attn\.(bias|masked_bias))"
-)
 _LAYER = re.compile(r"layers\.(\d+)\.(.+)")
-_PARTS = ("attention.q", "attention.k", "attention.v")
 
 
 @dataclass(frozen=True)
@@ -91,36 +31,44 @@ class Source:
 
     name: str
     shape: tuple[int, ...]
-    convert: Callable[[np.ndarray], np.ndarray]
+    convert: Convert
 
 
-def folder_layout(config: ModelConfig, stored: Iterable[str]) -> dict[str, Source]:
-    """Return our names with their sources in Hugging Face safetensors files.
+def layout_of(
+    config: ModelConfig, naming: Naming, stored: Iterable[str]
+) -> dict[str, Source]:
+    """Return our names with their sources.
 
     Args:
       config: the model.
-      stored: the names in the files; they tell whether GPT-2's have a prefix.
+      naming: how the format names and stores tensors.
+      stored: the names in the files; they tell whether there is a prefix.
     """
-    if config.family == "llama":
-        return _layout(config, LLAMA_FOLDER, "model.layers", _as_stored)
-    prefix = "transformer." if any(n.startswith("transformer.") for n in stored) else ""
-    outer = {name: prefix + GPT2_FOLDER[name] for name in GPT2_OUTER}
-    return _layout(config, GPT2_FOLDER | outer, f"{prefix}h", _conv1d)
-
-
-def gguf_layout(config: ModelConfig, arch: str) -> dict[str, Source]:
-    """Return our names with their sources in a GGUF file of architecture `arch`."""
-    if config.family == "gpt2":
-        return _layout(config, GPT2_GGUF, "blk", _one_of_three)
-    rule = _paired if arch == "llama" else _as_stored
-    return _layout(config, LLAMA_GGUF, "blk", rule)
+    has_prefix = any(name.startswith(naming.prefix) for name in stored)
+    prefix = naming.prefix if has_prefix else ""
+    layout = {}
+    for ours, shape in parameter_shapes(config).items():
+        name, _, suffix = ours.rpartition(".")
+        in_layer = _LAYER.fullmatch(name)
+        if in_layer:
+            name = in_layer[2]
+            place = f"{prefix}{naming.blocks}.{in_layer[1]}.{naming.names[name]}"
+        else:
+            before = "" if name in naming.unprefixed else prefix
+            place = before + naming.names[name]
+        layout[ours] = Source(f"{place}.{suffix}", *naming.rule(config, name, shape))
+    return layout
 
 
 def require_plausible(config: ModelConfig, stored: Mapping[str, Entry]) -> None:
     """Check that the config's sizes are no larger than what the files hold.
 
-    Sizes are data of a stranger too: the shapes of a model are worked out only once they
-    are known to be of the order of the files.
+    Sizes come from the file and cannot be trusted: the shapes of a model are computed
+    only after this check.
+
+    Args:
+      config: the model.
+      stored: what there is.
 
     Raises:
       CheckpointError: naming the size that is too large.
@@ -132,7 +80,7 @@ def require_plausible(config: ModelConfig, stored: Mapping[str, Entry]) -> None:
         "num_heads": config.num_heads * config.head_size * config.width,
         "num_layers": config.num_layers * config.width,
     }
-    if config.family == "gpt2":
+    if not config.is_rotary:
         needs["max_length"] = config.max_length * config.width
     for name, need in needs.items():
         if need > total:
@@ -146,12 +94,15 @@ def require_plausible(config: ModelConfig, stored: Mapping[str, Entry]) -> None:
         )
 
 
-def account(layout: Mapping[str, Source], stored: Mapping[str, Entry]) -> None:
+def account(
+    layout: Mapping[str, Source], stored: Mapping[str, Entry], ignored: re.Pattern[str]
+) -> None:
     """Check that the files hold every tensor of the layout and nothing else.
 
     Args:
       layout: what the model needs.
       stored: what there is.
+      ignored: the names that may be there all the same.
 
     Raises:
       CheckpointError: naming what is missing, unexpected or of another shape.
@@ -160,74 +111,10 @@ def account(layout: Mapping[str, Source], stored: Mapping[str, Entry]) -> None:
     problems = [f"{name} is missing" for name in wanted if name not in stored]
     for name, entry in stored.items():
         if name not in wanted:
-            if not BUFFERS.fullmatch(name):
+            if not ignored.fullmatch(name):
                 problems.append(f"{name} is unexpected")
         elif entry.shape != wanted[name].shape:
             shape = list(wanted[name].shape)
             problems.append(f"{name} must be {shape}, is {list(entry.shape)}")
     if problems:
         raise CheckpointError(f"tensors do not fit the config: {listing(problems)}.")
-
-
-def _layout(
-    config: ModelConfig, names: Mapping[str, str], block: str, rule: Callable
-) -> dict[str, Source]:
-    layout = {}
-    for ours, shape in parameter_shapes(config).items():
-        stem, _, suffix = ours.rpartition(".")
-        in_layer = _LAYER.fullmatch(stem)
-        if in_layer:
-            stem = in_layer[2]
-            stored = f"{block}.{in_layer[1]}.{names[stem]}.{suffix}"
-        else:
-            stored = f"{names[stem]}.{suffix}"
-        layout[ours] = Source(stored, *rule(config, stem, shape))
-    return layout
-
-
-def _as_stored(config: ModelConfig, stem: str, shape: tuple[int, ...]):
-    return shape, _same
-
-
-def _paired(config: ModelConfig, stem: str, shape: tuple[int, ...]):
-    heads = {"attention.q": config.num_heads, "attention.k": config.kv_heads}
-    return shape, _Unpair(heads[stem]) if stem in heads else _same
-
-
-def _one_of_three(config: ModelConfig, stem: str, shape: tuple[int, ...]):
-    if stem not in _PARTS:
-        return shape, _same
-    return (3 * shape[0], *shape[1:]), _Third(_PARTS.index(stem))
-
-
-def _conv1d(config: ModelConfig, stem: str, shape: tuple[int, ...]):
-    stored, convert = _one_of_three(config, stem, shape)
-    if "." not in stem or len(shape) == 1:
-        return stored, convert
-    return stored[::-1], lambda array: convert(array.T)
-
-
-def _same(array: np.ndarray) -> np.ndarray:
-    return array
-
-
-@dataclass(frozen=True)
-class _Third:
-    """One of three matrices (or biases) stored one below the other."""
-
-    index: int
-
-    def __call__(self, array: np.ndarray) -> np.ndarray:
-        size = array.shape[0] // 3
-        return array[self.index * size : (self.index + 1) * size]
-
-
-@dataclass(frozen=True)
-class _Unpair:
-    """Bring the rows of each head from pairs (0, 0', 1, 1', ...) back to halves."""
-
-    heads: int
-
-    def __call__(self, array: np.ndarray) -> np.ndarray:
-        paired = array.reshape(self.heads, -1, 2, *array.shape[1:])
-        return np.swapaxes(paired, 1, 2).reshape(array.shape)

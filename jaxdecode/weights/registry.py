@@ -1,7 +1,7 @@
-"""The models known by name: what they are, where they may lie, how to tell them.
+"""The models known by name: what they are, and where their files are on this machine.
 
-Knows the facts and looks on the disk; getting what is missing is `fetch`'s work. A file
-is believed after its hash was checked once; size and time of change then stand for it.
+`fetch` downloads a file that is missing. The hash of a file is checked once; after that,
+an unchanged size and modification time are enough.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ CHUNK = 2**20
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that can be had by name: one GGUF file inside a wheel.
+    """A model that can be loaded by name: one GGUF file inside a wheel.
 
     Attributes:
       name: what to ask for.
@@ -32,7 +32,7 @@ class KnownModel:
       file: name of the GGUF file.
       size: its bytes.
       sha256: its hash.
-      requirement: the package that brings it, with its version.
+      requirement: the package that contains it, with its version.
       module: the package's import name, which is also the folder in the wheel.
       download: bytes of the wheel.
     """
@@ -51,7 +51,7 @@ class KnownModel:
 
     @property
     def variable(self) -> str:
-        """The environment variable that says where the model is."""
+        """The environment variable with the path of the model."""
         return "JAXDECODE_" + re.sub(r"\W", "_", self.name).upper()
 
     @property
@@ -99,11 +99,11 @@ def known(name: str) -> KnownModel:
 def locate(model: KnownModel) -> tuple[Path, str] | None:
     """Find a known model on this machine.
 
-    Looks at the environment variable, the cache folder and the installed package, which
-    is found but not imported.
+    The environment variable comes first, then the cache folder, then the installed
+    package, which is not imported.
 
     Args:
-      model: what to look for.
+      model: the model to find.
 
     Returns:
       Its path and one of "environment", "cache", "package"; None if it is not here.
@@ -128,9 +128,9 @@ def locate(model: KnownModel) -> tuple[Path, str] | None:
 
 
 def is_genuine(path: Path, model: KnownModel) -> bool:
-    """Say whether a file is there and has the model's size and hash.
+    """Return whether a file exists and has the model's size and hash.
 
-    A hash takes a noticeable time, so that it was right is noted in the cache folder.
+    Hashing takes a noticeable time, so a correct hash is recorded in the cache folder.
     """
     if not path.is_file() or path.stat().st_size != model.size:
         return False
@@ -144,8 +144,8 @@ def is_genuine(path: Path, model: KnownModel) -> bool:
 
 
 def remember(path: Path, model: KnownModel) -> None:
-    """Note that a file's hash is right, as long as the file does not change."""
-    # A cache folder that cannot be written costs a hash each time, no more.
+    """Record that a file's hash is right, for as long as the file does not change."""
+    # If the cache folder cannot be written, the file is hashed again each time.
     with contextlib.suppress(OSError):
         place = _note(path)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def sha256(path: Path) -> str:
 
 
 def forget(path: Path) -> None:
-    """Drop the note that a file's hash was right."""
+    """Delete the record that a file's hash was right."""
     _note(path).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""From what a person typed to a path on this machine, fetching it if need be."""
+"""From a model's name to a path on this machine; downloads the model if necessary."""
 
 import re
 from pathlib import Path

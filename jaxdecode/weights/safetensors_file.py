@@ -1,9 +1,9 @@
 """One safetensors file, memory-mapped.
 
-The `safetensors` library judges the header (lengths, overlaps, holes, overflow). Here
-are added a limit on the header's size, which bounds time and memory, and a refusal of
-repeated names, of which the library keeps one at random. Tensors are views of the
-mapped file: nothing is copied, and an aligned one can be handed to a device as it is.
+The `safetensors` library checks the header (lengths, overlaps, holes, overflow). This
+file adds a limit on the header's size, which bounds time and memory, and an error for
+repeated names, of which the library would keep one at random. Tensors are views of the
+mapped file: nothing is copied, and a device can use an aligned one as it is.
 """
 
 import json

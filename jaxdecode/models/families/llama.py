@@ -1,0 +1,340 @@
+"""The llama family: its record, and what tells its architectures apart.
+
+Llama (also SmolLM2), Mistral, Qwen2 and Qwen3 are one module with different switches.
+A GGUF file of architecture "llama" has the rows of q and k paired for interleaved
+rotation; Mistral models call themselves "llama" there.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from jaxdecode.core.check import short
+from jaxdecode.models.config import LLAMA_TRAITS, SCALINGS, ModelConfig, RopeScaling
+from jaxdecode.models.families.errors import CheckpointError
+from jaxdecode.models.families.gguf_keys import GGUFKeys, sizes
+from jaxdecode.models.families.json_options import layer_count, need
+from jaxdecode.models.families.record import Architecture, Family, Format, Naming
+from jaxdecode.models.families.storage import paired
+from jaxdecode.models.llama import Llama
+from jaxdecode.models.rope import frequencies
+
+FOLDER = Naming(
+    names={
+        "embedding": "model.embed_tokens",
+        "norm": "model.norm",
+        "head": "lm_head",
+        "attention_norm": "input_layernorm",
+        "attention.q": "self_attn.q_proj",
+        "attention.k": "self_attn.k_proj",
+        "attention.v": "self_attn.v_proj",
+        "attention.o": "self_attn.o_proj",
+        "attention.q_norm": "self_attn.q_norm",
+        "attention.k_norm": "self_attn.k_norm",
+        "mlp_norm": "post_attention_layernorm",
+        "mlp.gate": "mlp.gate_proj",
+        "mlp.up": "mlp.up_proj",
+        "mlp.down": "mlp.down_proj",
+    },
+    blocks="model.layers",
+    # Frequencies, which old versions of transformers stored.
+    ignored=re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"),
+)
+ROPE_FACTORS = "rope_freqs.weight"
+GGUF = Naming(
+    names={
+        "embedding": "token_embd",
+        "norm": "output_norm",
+        "head": "output",
+        "attention_norm": "attn_norm",
+        "attention.q": "attn_q",
+        "attention.k": "attn_k",
+        "attention.v": "attn_v",
+        "attention.o": "attn_output",
+        "attention.q_norm": "attn_q_norm",
+        "attention.k_norm": "attn_k_norm",
+        "mlp_norm": "ffn_norm",
+        "mlp.gate": "ffn_gate",
+        "mlp.up": "ffn_up",
+        "mlp.down": "ffn_down",
+    },
+    blocks="blk",
+    ignored=re.compile(re.escape(ROPE_FACTORS)),  # becomes `rope_scaling`
+)
+PAIRED_GGUF = dataclasses.replace(GGUF, rule=paired)
+
+SCALING_KEYS = {
+    "factor": "factor",
+    "low_freq_factor": "low_freq_factor",
+    "high_freq_factor": "high_freq_factor",
+    "original_max_length": "original_max_position_embeddings",
+}
+LAYER_TYPES = ("full_attention", "sliding_attention")
+# Defaults of transformers where the key is absent; a window of null is no window.
+QWEN_WINDOW_START = 28
+MISTRAL_WINDOW = 4096
+
+Window: TypeAlias = tuple[int | None, tuple[int, ...] | None]
+
+
+def no_window(raw: Mapping[str, Any], types: list[str] | None) -> Window:
+    """Every layer attends to all positions."""
+    if types is not None and "sliding_attention" in types:
+        raise CheckpointError("option `layer_types` with a window is not supported.")
+    return None, None
+
+
+def window_on_every_layer(raw: Mapping[str, Any], types: list[str] | None) -> Window:
+    """Every layer has the window, unless layer types are given."""
+    window = raw.get("sliding_window", MISTRAL_WINDOW)
+    return _on_sliding_layers(window, types) if types is not None else (window, None)
+
+
+def window_on_late_layers(raw: Mapping[str, Any], types: list[str] | None) -> Window:
+    """Layers from `max_window_layers` on have the window, if it is switched on."""
+    if not raw.get("use_sliding_window", False):
+        return None, None
+    if types is None:
+        first = raw.get("max_window_layers", QWEN_WINDOW_START)
+        count = layer_count(raw, "num_hidden_layers")
+        types = [LAYER_TYPES[i >= first] for i in range(count)]
+    return _on_sliding_layers(raw.get("sliding_window"), types)
+
+
+def _on_sliding_layers(window: int | None, types: list[str]) -> Window:
+    layers = tuple(i for i, t in enumerate(types) if t == "sliding_attention")
+    return (None, None) if window is None or not layers else (window, layers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What an architecture of the llama kind fixes, and which options it has.
+
+    Attributes:
+      qkv_bias: whether q, k and v always have biases.
+      qk_norm: whether q and k are normalised per head.
+      attention_bias: whether the option `attention_bias` exists.
+      mlp_bias: whether the option `mlp_bias` exists.
+      head_dim: default of `head_dim`; None is width / heads.
+      kv_heads_default: whether a missing `num_key_value_heads` means as many as heads.
+        Elsewhere transformers would fill in a constant of the class: better to ask.
+      window: from the options and the checked layer types to the sliding window and its
+        layers (None is all of them).
+      gguf_window: whether a window in a GGUF file is one for every layer. Elsewhere the
+        file does not say which layers have it.
+    """
+
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    head_dim: int | None = None
+    kv_heads_default: bool = False
+    window: Callable[[Mapping[str, Any], list[str] | None], Window] = no_window
+    gguf_window: bool = False
+
+
+def from_json(variant: Variant, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a config from the options of a config.json.
+
+    Raises:
+      CheckpointError: for a missing option, or one that is not supported.
+    """
+    theta, scaling = _rope(raw)
+    bias = raw.get("attention_bias", False) if variant.attention_bias else False
+    kv_heads = raw.get("num_key_value_heads")
+    if kv_heads is None and not variant.kv_heads_default:
+        raise CheckpointError("config.json: `num_key_value_heads` is missing.")
+    window, layers = variant.window(raw, _layer_types(raw))
+    return {
+        "vocab_size": need(raw, "vocab_size"),
+        "max_length": need(raw, "max_position_embeddings"),
+        "width": need(raw, "hidden_size"),
+        "mlp_width": need(raw, "intermediate_size"),
+        "num_layers": layer_count(raw, "num_hidden_layers"),
+        "num_heads": need(raw, "num_attention_heads"),
+        "num_kv_heads": kv_heads,
+        "head_dim": raw.get("head_dim") or variant.head_dim,
+        "norm_eps": raw.get("rms_norm_eps", 1e-6),
+        "activation": raw.get("hidden_act", "silu"),
+        "tied_output": raw.get("tie_word_embeddings", False),
+        "qkv_bias": variant.qkv_bias or bias,
+        "output_bias": bias,
+        "mlp_bias": raw.get("mlp_bias", False) if variant.mlp_bias else False,
+        "qk_norm": variant.qk_norm,
+        "sliding_window": window,
+        "sliding_layers": layers,
+        "rope_theta": theta,
+        "rope_scaling": scaling,
+    }
+
+
+def _layer_types(raw: Mapping[str, Any]) -> list[str] | None:
+    types = raw.get("layer_types")
+    if types is None:
+        return None
+    if not isinstance(types, list) or any(t not in LAYER_TYPES for t in types):
+        raise CheckpointError(f"option `layer_types` must be a list of {LAYER_TYPES}.")
+    return types
+
+
+def _rope(raw: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
+    rope = raw.get("rope_parameters")
+    name = "rope_parameters" if rope is not None else "rope_scaling"
+    if rope is None:
+        rope = raw.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise CheckpointError(f"option `{name}` must be an object, got {short(rope)}.")
+    theta = rope.get("rope_theta", raw.get("rope_theta", 10000.0))
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise CheckpointError(
+            f"option `{name}.partial_rotary_factor` is not supported."
+        )
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        if any(isinstance(value, dict) for value in rope.values()):
+            raise CheckpointError(f"option `{name}` per layer type is not supported.")
+        return theta, None
+    return theta, _json_scaling(name, kind, rope)
+
+
+def _json_scaling(name: str, kind: Any, rope: dict[str, Any]) -> RopeScaling:
+    if kind not in SCALINGS:
+        raise CheckpointError(
+            f"option `{name}` of type {short(kind)} is not supported."
+        )
+    wanted = SCALING_KEYS if kind == "llama3" else {"factor": "factor"}
+    missing = [key for key in wanted.values() if key not in rope]
+    if missing:
+        raise CheckpointError(f"config.json: `{name}.{missing[0]}` is missing.")
+    try:
+        return RopeScaling(kind, **{ours: rope[key] for ours, key in wanted.items()})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"config.json: {error}") from error
+
+
+def from_gguf(variant: Variant, keys: GGUFKeys) -> dict[str, Any]:
+    """Return the fields of a config from the metadata of a GGUF file.
+
+    The tensors tell which biases there are.
+
+    Raises:
+      CheckpointError: for a missing key, or a value that is not supported.
+      TypeError: for a size that is not a number.
+    """
+    common = sizes(keys)
+    width, heads = common["width"], common["num_heads"]
+    size = keys("attention.key_length", width // max(heads, 1))
+    keys.must_be("attention.value_length", (size,))
+    keys.must_be("rope.dimension_count", (size,))
+    options = common | {
+        "norm_eps": keys("attention.layer_norm_rms_epsilon"),
+        "activation": "silu",
+        "num_kv_heads": keys("attention.head_count_kv", heads),
+        "head_dim": size,
+        "qkv_bias": keys.has("blk.0.attn_q.bias"),
+        "output_bias": keys.has("blk.0.attn_output.bias"),
+        "mlp_bias": keys.has("blk.0.ffn_up.bias"),
+        "qk_norm": variant.qk_norm,
+        "sliding_window": _gguf_window(variant, keys),
+        "rope_theta": keys("rope.freq_base", 10000.0),
+        "rope_scaling": _gguf_scaling(keys),
+    }
+    return options | {"rope_scaling": _scaling_of_factors(options, keys)}
+
+
+def _gguf_window(variant: Variant, keys: GGUFKeys) -> int | None:
+    window = keys("attention.sliding_window", None)
+    if window is None or window == 0 or window >= keys("context_length"):
+        return None
+    if not variant.gguf_window:
+        raise CheckpointError(
+            f"metadata `{keys.arch}.attention.sliding_window` = {window} does not say "
+            "for which layers, and is not supported."
+        )
+    return window
+
+
+def _gguf_scaling(keys: GGUFKeys) -> RopeScaling | None:
+    kind = keys("rope.scaling.type", "none")
+    factor = keys("rope.scaling.factor", keys("rope.scale_linear", 1.0))
+    keys.must_be("rope.scaling.attn_factor", (1.0,))
+    if kind not in ("none", "linear"):
+        raise CheckpointError(
+            f"metadata `{keys.arch}.rope.scaling.type` = {kind!r} is not supported."
+        )
+    # As llama.cpp does: a factor alone means linear; "none" switches it off.
+    off = factor in (0.0, 1.0) or keys("rope.scaling.type", None) == "none"
+    return None if off else RopeScaling("linear", factor)
+
+
+def _scaling_of_factors(options: dict[str, Any], keys: GGUFKeys) -> RopeScaling | None:
+    """Read a table of frequency divisors as the llama 3 scaling it was made from.
+
+    The file keeps no parameters, only what each frequency is divided by. Every published
+    model has the same cuts; only the stretch, the largest divisor, differs.
+    """
+    named = options["rope_scaling"]
+    if not keys.has(ROPE_FACTORS):
+        return named
+    plain = ModelConfig(**options)
+    factors = keys.file.read(ROPE_FACTORS)
+    if factors.shape != (plain.head_size // 2,) or not np.all(factors >= 1.0):
+        raise CheckpointError(f"{ROPE_FACTORS} must be one divisor >= 1 per frequency.")
+    if np.all(factors == 1.0):
+        return named
+    scaling = RopeScaling("llama3", float(factors.max()), 1.0, 4.0, 8192)
+    scaled = dataclasses.replace(plain, rope_scaling=scaling)
+    expected = frequencies(plain) / frequencies(scaled)
+    if named is not None or not np.allclose(factors, expected, rtol=1e-4):
+        raise CheckpointError(
+            f"{ROPE_FACTORS} is not the llama 3 scaling of 8192 positions and is not "
+            "supported."
+        )
+    return scaling
+
+
+def architecture(
+    name: str, label: str, variant: Variant, gguf: Naming | None = None
+) -> Architecture:
+    """Return an architecture of the llama kind.
+
+    Args:
+      name: its short name, in config.json and in GGUF files.
+      label: the name of its class in config.json.
+      variant: what it fixes.
+      gguf: its tensors in GGUF files; None if it has no name of its own there.
+    """
+    read_json = functools.partial(from_json, variant)
+    read_gguf = functools.partial(from_gguf, variant)
+    return Architecture(
+        name=name,
+        folder=Format(label=label, read=read_json, tensors=FOLDER),
+        gguf=None if gguf is None else Format(label=name, read=read_gguf, tensors=gguf),
+    )
+
+
+PLAIN = Variant(
+    attention_bias=True, mlp_bias=True, kv_heads_default=True, gguf_window=True
+)
+MISTRAL = Variant(window=window_on_every_layer)
+QWEN2 = Variant(qkv_bias=True, window=window_on_late_layers)
+QWEN3 = Variant(
+    qk_norm=True, attention_bias=True, head_dim=128, window=window_on_late_layers
+)
+LLAMA = Family(
+    traits=LLAMA_TRAITS,
+    config=ModelConfig,
+    module=Llama,
+    architectures=(
+        architecture("llama", "LlamaForCausalLM", PLAIN, PAIRED_GGUF),
+        architecture("mistral", "MistralForCausalLM", MISTRAL),
+        architecture("qwen2", "Qwen2ForCausalLM", QWEN2, GGUF),
+        architecture("qwen3", "Qwen3ForCausalLM", QWEN3, GGUF),
+    ),
+)
