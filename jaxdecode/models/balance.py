@@ -46,7 +46,7 @@ def quantized(
       Arrays by name, made when they are read; for a tied llama also `embedding.unit`,
       see `BalancedParams`.
     """
-    if not config.is_rotary:
+    if not config.can_balance:
         return QuantizedParams(params)
     even = BalancedParams(config, params, input_moments(config, params, tokens))
     return QuantizedParams(even, even.inputs)

@@ -36,8 +36,8 @@ def beam_sample(
       key: one key (row b takes `fold_in(key, b)`), keys [B], or seeds; consumed.
       num_beams: as in `beam_search`.
       sampler: a chain or a link that acts on the log-probs before the draw, truncations
-        included (they sort whole rows here); None changes nothing. Its parameters are a number
-        or one per prompt.
+        included (they sort whole rows here); None changes nothing. Its parameters are a
+        number or one per prompt.
       return_parents: as in `beam_search`.
       **options: as in `beam_search`: max_new_tokens, length_penalty, early_stopping,
         num_return, eos_ids, pad_id, scoring, renormalize (here after the sampler),
