@@ -22,3 +22,10 @@ def _compile_as_users_do(request):
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Free what a file compiled: a worker would else hold 6 GB at the end."""
+    yield
+    jax.clear_caches()

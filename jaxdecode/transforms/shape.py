@@ -79,7 +79,7 @@ class TailFree(Truncation):
     Raises:
       ValueError: if `z` is outside [0, 1] or NaN, or `min_keep` below 1.
 
-    Reference: Phenix, Tail Free Sampling, 2019; the offset of one is KoboldAI's and
+    Reference: Bricken, Tail Free Sampling, 2019; the offset of one is KoboldAI's and
     text-generation-webui's.
     """
 

@@ -1,0 +1,74 @@
+"""The example programs run and show what they say."""
+
+import importlib.util
+import json
+import pathlib
+
+import jax
+import pytest
+
+FOLDER = pathlib.Path(__file__).parent.parent / "scripts" / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _promote_as_users_do():
+    """The suite refuses silent casts; a user's own code may have them."""
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda p: p.stem)
+def test_every_example_explains_itself(path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        example(path.stem).main(["--help"])
+    assert ended.value.code == 0
+    assert "usage" in capsys.readouterr().out
+
+
+def test_the_training_step_learns_and_compiles_once(capsys):
+    first, last, compilations = example("training_step").main(["--steps", "25"])
+    assert compilations == 0
+    assert last > first + 0.3
+    assert "reward" in capsys.readouterr().out
+
+
+def test_a_missing_file_of_prompts_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        example("batch_of_prompts").main([str(tmp_path / "none"), "out"])
+    assert "there is no file" in capsys.readouterr().err
+
+
+@pytest.mark.model
+def test_a_text_does_not_depend_on_its_batch(tmp_path):
+    source, lines = tmp_path / "prompts.txt", ["One", "Two and two", "今天"]
+    source.write_text("\n".join(lines), encoding="utf-8")
+    found = {}
+    for batch in (1, 3):
+        target = tmp_path / f"{batch}.jsonl"
+        options = ["--batch", str(batch), "--max-new-tokens", "8"]
+        example("batch_of_prompts").main([str(source), str(target), *options])
+        rows = [json.loads(x) for x in target.read_text("utf-8").splitlines()]
+        assert [row["prompt"] for row in rows] == lines
+        found[batch] = [row["text"] for row in rows]
+    assert found[1] == found[3]
+
+
+@pytest.mark.model
+def test_a_sweep_has_a_row_per_setting_and_comes_out_the_same_twice(capsys):
+    options = ["The sea", "--samples", "2", "--max-new-tokens", "8"]
+    options += ["--temperatures", "0.5", "1.5", "--top-ps", "0.9"]
+    rows = example("sweep").main(options)
+    assert [row["temperature"] for row in rows] == [0.5, 1.5]
+    assert rows[0]["mean_logprob"] > rows[1]["mean_logprob"]
+    assert example("sweep").main(options) == rows
+    assert capsys.readouterr().out.count("| 0.5 |") == 2
