@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxdecode.cache.bits import from_bits, to_bits
 from jaxdecode.core import check
-from jaxdecode.core.pytree import pytree, replace
+from jaxdecode.core.pytree import pytree, replace, static
 
 STORAGE = {"float32": jnp.float32, "bfloat16": jnp.uint16}
 
@@ -26,14 +26,23 @@ class KVCache:
     Args:
       keys: per layer [B, K, T, D], float32 or uint16.
       values: per layer, the same.
+      in_kernels: whether the kernels of `jaxdecode.native` read it. Static.
     """
 
     keys: tuple[jax.Array, ...]
     values: tuple[jax.Array, ...]
+    in_kernels: bool = static(default=False)
 
     @staticmethod
     def empty(
-        *, layers: int, rows: int, heads: int, length: int, size: int, dtype: str
+        *,
+        layers: int,
+        rows: int,
+        heads: int,
+        length: int,
+        size: int,
+        dtype: str,
+        in_kernels: bool = False,
     ) -> "KVCache":
         """Return a cache of zeros.
 
@@ -44,6 +53,7 @@ class KVCache:
           length: columns, T.
           size: size of a head, D.
           dtype: "float32" or "bfloat16".
+          in_kernels: whether the kernels read it.
 
         Returns:
           A cache whose leaves have shape [B, K, T, D].
@@ -54,6 +64,7 @@ class KVCache:
         return KVCache(
             keys=tuple(jnp.zeros(shape, STORAGE[dtype]) for _ in range(layers)),
             values=tuple(jnp.zeros(shape, STORAGE[dtype]) for _ in range(layers)),
+            in_kernels=in_kernels,
         )
 
     @property
@@ -101,7 +112,7 @@ def _write(stored: jax.Array, new: jax.Array, starts: jax.Array) -> jax.Array:
     rows, heads, columns, _ = new.shape
     # Row, head and column are all named. Naming the row only is a plain slice update at
     # batch 1, which XLA fuses into its reader and then copies the cache for: 11.8 MB of
-    # temporaries instead of 0.4 (SmolLM2-135M, 128 columns, jaxlib 0.10.2, 2025-11).
+    # temporaries instead of 0.4 (SmolLM2-135M, 128 columns, jaxlib 0.10.2, 2026-11).
     row = jnp.arange(rows)[:, None, None]
     head = jnp.arange(heads)[None, :, None]
     column = starts[:, None, None] + jnp.arange(columns, dtype=starts.dtype)[None, None]

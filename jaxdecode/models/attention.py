@@ -18,16 +18,16 @@ from jax import lax
 
 from jaxdecode.cache import KVCache, SharedCache, as_numbers
 from jaxdecode.core.numerics import NEG_INF
-from jaxdecode.core.pytree import pytree, static
+from jaxdecode.core.pytree import pytree
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.layers import (
     CACHE_DTYPE,
     LayerNorm,
     Linear,
     RMSNorm,
-    batched_product,
     project,
 )
+from jaxdecode.models.matrix import batched_matmul
 from jaxdecode.models.rope import Rotation, rotation
 from jaxdecode.models.shared_attention import shared_place
 from jaxdecode.native import HEAD_MULTIPLE, attend_columns
@@ -39,61 +39,61 @@ class Place:
 
     Args:
       positions: int32 [B, S], of the new tokens.
-      seen: bool [B, 1, 1, S, T] by look-back window (None: no limit): whether token s
+      masks: bool [B, 1, 1, S, T] by look-back window (None: no limit): whether token s
         attends to column t.
-      turn: the rotation to the tokens' positions; None without rotary positions.
-      native: whether a kernel may read the cache. Static.
+      rotary: the rotation to the tokens' positions; None without rotary positions.
     """
 
     positions: jax.Array
-    seen: dict[int | None, jax.Array]
-    turn: Rotation | None
-    native: bool = static(default=False)
+    masks: dict[int | None, jax.Array]
+    rotary: Rotation | None
 
     @property
     def starts(self) -> jax.Array:
         """Position of each row's first new token, int32 [B]."""
         return self.positions[:, 0]
 
-    def mix(
+    def attend(
         self, q_BSHD: jax.Array, cache: KVCache, layer: int, window: int | None
     ) -> jax.Array:
-        """Return what scaled queries gather from a layer of the cache, [B, S, H, D]."""
-        if self.native and q_BSHD.shape[3] % HEAD_MULTIPLE == 0:
+        """Return what scaled queries read from a layer of the cache, [B, S, H, D]."""
+        if cache.in_kernels and q_BSHD.shape[3] % HEAD_MULTIPLE == 0:
             stored = (cache.keys[layer], cache.values[layer])
-            twin = functools.partial(_attend_seen, window=window)
+            twin = functools.partial(_attend_visible, window=window)
             return attend_columns(q_BSHD, *stored, self.positions, window, twin)
-        return attend(q_BSHD, *cache.read(layer), self.seen[window])
+        return attend(q_BSHD, *cache.read(layer), self.masks[window])
 
 
 def place(
     positions: jax.Array,
     cache: KVCache | SharedCache,
     config: ModelConfig,
-    *,
-    native: bool,
 ) -> tuple[Any, Any]:
     """Return the `Place` of tokens at int32 `positions` [B, S], and the cache for them.
 
     Each kind of cache has its kind of place.
     """
     windows = {config.window(layer) for layer in range(config.num_layers)}
-    turn = rotation(positions, config) if config.is_rotary else None
+    rotary = rotation(positions, config) if config.is_rotary else None
     if isinstance(cache, SharedCache):
         if positions.shape[1] == 1:
             cache = cache.open(positions[:, 0])
-        return shared_place(positions, cache, windows, turn), cache
+        return shared_place(positions, cache, windows, rotary), cache
     where = Place(
         positions=positions,
-        seen={w: visible(positions, cache.length, w) for w in windows},
-        turn=turn,
-        native=native,
+        masks={w: visible(positions, cache.length, w) for w in windows},
+        rotary=rotary,
     )
     return where, cache
 
 
-def empty_cache(config: ModelConfig, rows: int, length: int, dtype: str) -> KVCache:
-    """Return a cache of zeros for `rows` sequences of up to `length` tokens."""
+def empty_cache(
+    config: ModelConfig, rows: int, length: int, dtype: str, *, in_kernels: bool = False
+) -> KVCache:
+    """Return a cache of zeros for `rows` sequences of up to `length` tokens.
+
+    The kernels attend to it if they read the weights, too.
+    """
     if not 1 <= length <= config.max_length:
         raise ValueError(
             f"init_cache: `length` must be in [1, {config.max_length}], the positions "
@@ -106,6 +106,7 @@ def empty_cache(config: ModelConfig, rows: int, length: int, dtype: str) -> KVCa
         length=length,
         size=config.head_size,
         dtype=CACHE_DTYPE[dtype],
+        in_kernels=in_kernels,
     )
 
 
@@ -113,8 +114,8 @@ def visible(positions: jax.Array, columns: int, window: int | None) -> jax.Array
     """Return bool [B, 1, 1, S, T]: columns up to a token's own, within its window."""
     own = positions[:, None, None, :, None]
     column = lax.broadcasted_iota(jnp.int32, (1, 1, 1, 1, columns), 4)
-    seen = column <= own
-    return seen if window is None else seen & (column > own - window)
+    mask = column <= own
+    return mask if window is None else mask & (column > own - window)
 
 
 class Attention(nnx.Module):
@@ -132,14 +133,14 @@ class Attention(nnx.Module):
     def __init__(
         self, config: ModelConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
     ):
-        gpt2 = config.has_biases
+        always = config.has_biases
         size, width = config.head_size, config.width
         q_size, kv_size = config.num_heads * size, config.kv_heads * size
         kind = {"dtype": dtype, "rngs": rngs}
-        self.q = Linear(width, q_size, bias=gpt2 or config.qkv_bias, **kind)
-        self.k = Linear(width, kv_size, bias=gpt2 or config.qkv_bias, **kind)
-        self.v = Linear(width, kv_size, bias=gpt2 or config.qkv_bias, **kind)
-        self.o = Linear(q_size, width, bias=gpt2 or config.output_bias, **kind)
+        self.q = Linear(width, q_size, bias=always or config.qkv_bias, **kind)
+        self.k = Linear(width, kv_size, bias=always or config.qkv_bias, **kind)
+        self.v = Linear(width, kv_size, bias=always or config.qkv_bias, **kind)
+        self.o = Linear(q_size, width, bias=always or config.output_bias, **kind)
         self.q_norm = RMSNorm(size, eps=config.norm_eps) if config.qk_norm else None
         self.k_norm = RMSNorm(size, eps=config.norm_eps) if config.qk_norm else None
         self.layer = layer
@@ -158,21 +159,21 @@ class Attention(nnx.Module):
           where: the tokens' `Place` in a cache of its kind.
           cache: what is remembered so far.
         """
-        mixed, cache = self.gather(x, norm, where, cache)
+        mixed, cache = self.mix_values(x, norm, where, cache)
         return self.o(mixed), cache
 
-    def gather(
+    def mix_values(
         self, x: jax.Array, norm: RMSNorm | LayerNorm, where: Any, cache: Any
     ) -> tuple[jax.Array, Any]:
         """Return the values that the tokens `norm(x)` mix, [B, S, H D], and the cache."""
         q, k, v = map(self.heads, project(x, norm, self.q, self.k, self.v))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        if where.turn is not None:
-            q, k = where.turn(q), where.turn(k)
+        if where.rotary is not None:
+            q, k = where.rotary(q), where.rotary(k)
         new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
         cache = cache.write(self.layer, new_k, new_v, where.starts)
-        mixed = where.mix(q * self.scale, cache, self.layer, self.window)
+        mixed = where.attend(q * self.scale, cache, self.layer, self.window)
         return mixed.reshape(*x.shape[:-1], -1), cache
 
     def heads(self, flat: jax.Array) -> jax.Array:
@@ -181,7 +182,7 @@ class Attention(nnx.Module):
 
 
 def attend(
-    q_BSHD: jax.Array, k_BKTD: jax.Array, v_BKTD: jax.Array, seen: jax.Array
+    q_BSHD: jax.Array, k_BKTD: jax.Array, v_BKTD: jax.Array, mask: jax.Array
 ) -> jax.Array:
     """Mix the values of the columns each token sees, by softmax of its scores.
 
@@ -189,7 +190,7 @@ def attend(
       q_BSHD: float32 queries, scaled.
       k_BKTD: keys, float32 or bfloat16.
       v_BKTD: values, the same type.
-      seen: bool [B, 1, 1, S, T].
+      mask: bool [B, 1, 1, S, T].
 
     Returns:
       float32 [B, S, H, D].
@@ -197,21 +198,21 @@ def attend(
     b, s, h, d = q_BSHD.shape
     kv = k_BKTD.shape[1]
     q_BKGSD = jnp.moveaxis(q_BSHD.reshape(b, s, kv, h // kv, d), 1, 3)
-    scores_BKMT = batched_product(q_BKGSD.reshape(b, kv, -1, d), k_BKTD, contract=3)
+    scores_BKMT = batched_matmul(q_BKGSD.reshape(b, kv, -1, d), k_BKTD, contract=3)
     scores = scores_BKMT.reshape(b, kv, h // kv, s, -1)
-    scores = jnp.where(seen, scores, NEG_INF)
+    scores = jnp.where(mask, scores, NEG_INF)
     # A token sees its own column, so the maximum is finite.
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    mixed_BKMD = batched_product(weights.reshape(scores_BKMT.shape), v_BKTD, contract=2)
+    mixed_BKMD = batched_matmul(weights.reshape(scores_BKMT.shape), v_BKTD, contract=2)
     mixed = mixed_BKMD.reshape(b, kv, h // kv, s, d) / total
     return jnp.moveaxis(mixed, 3, 1).reshape(b, s, h, d)
 
 
-def _attend_seen(q_BSHD, keys, values, positions, *, window):
+def _attend_visible(q_BSHD, keys, values, positions, *, window):
     """Do what `attend_columns` does, in plain JAX."""
-    seen = visible(positions, keys.shape[2], window)
-    return attend(q_BSHD, as_numbers(keys), as_numbers(values), seen)
+    mask = visible(positions, keys.shape[2], window)
+    return attend(q_BSHD, as_numbers(keys), as_numbers(values), mask)
 
 
 def score_scale(config: ModelConfig, layer: int) -> float:

@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 
 from jaxdecode.core.pytree import pytree, static
-from jaxdecode.native import Panels, unpack
+from jaxdecode.native import unpacked
 
 
 class Definition:
@@ -100,7 +100,7 @@ class Frozen:
     @property
     def params(self) -> dict[str, jax.Array]:
         """The arrays under their dotted names, matrices as [outputs, inputs]."""
-        leaves = [unpack(x) if isinstance(x, Panels) else x for x in self.leaves]
+        leaves = map(unpacked, self.leaves)
         return dict(zip(self.definition.names, leaves, strict=True))
 
     def thaw(self) -> nnx.Module:

@@ -5,23 +5,18 @@ Generation is no business of this file.
 Reference: Radford et al., Language Models are Unsupervised Multitask Learners, 2019.
 """
 
+from typing import Any
+
 import jax
 from flax import nnx
 
-from jaxdecode.cache import KVCache, SharedCache
-from jaxdecode.models.attention import Attention, Place, empty_cache, place
+from jaxdecode.models.attention import Attention
 from jaxdecode.models.config import ModelConfig
-from jaxdecode.models.layers import (
-    Embedding,
-    LayerNorm,
-    Linear,
-    activation,
-    project,
-    take_column,
-)
+from jaxdecode.models.decoder import Decoder
+from jaxdecode.models.layers import Embedding, LayerNorm, Linear, activation
 
 
-class GPT2(nnx.Module):
+class GPT2(Decoder):
     """A GPT-2 language model with the `Model` protocol.
 
     Args:
@@ -33,50 +28,15 @@ class GPT2(nnx.Module):
     def __init__(
         self, config: ModelConfig, *, dtype: str = "float32", rngs: nnx.Rngs | None
     ):
-        width, vocab = config.width, config.vocab_size
-        self.config = config
-        self.dtype = dtype
-        self.vocab_size = vocab
-        self.max_length = config.max_length
-        self.embedding = Embedding(vocab, width, dtype=dtype, rngs=rngs)
-        self.positions = Embedding(config.max_length, width, dtype=dtype, rngs=rngs)
-        self.layers = nnx.List(
-            [GPT2Block(config, i, dtype, rngs) for i in range(config.num_layers)]
+        super().__init__(
+            config, block=GPT2Block, norm=LayerNorm, dtype=dtype, rngs=rngs
         )
-        self.norm = LayerNorm(width, eps=config.norm_eps)
-        self.head = (
-            None
-            if config.tied_output
-            else Linear(width, vocab, bias=False, dtype=dtype, rngs=rngs)
-        )
+        length, width = config.max_length, config.width
+        self.positions = Embedding(length, width, dtype=dtype, rngs=rngs)
 
-    def init_cache(self, rows: int, length: int) -> KVCache:
-        """Return an empty cache for `rows` sequences of up to `length` tokens."""
-        return empty_cache(self.config, rows, length, self.dtype)
-
-    def share_prompts(
-        self, cache: KVCache, lengths: jax.Array, *, beams: int, columns: int
-    ) -> SharedCache:
-        """Return a cache for `beams` continuations of each prompt that was read."""
-        return SharedCache.of(cache, lengths, beams=beams, columns=columns)
-
-    def __call__(
-        self,
-        tokens: jax.Array,
-        positions: jax.Array,
-        cache: KVCache,
-        *,
-        at: jax.Array | None = None,
-    ) -> tuple[jax.Array, KVCache]:
-        """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        where, cache = place(
-            positions, cache, self.config, native=self.embedding.stored.is_native
-        )
-        x = self.embedding(tokens) + self.positions(positions)
-        for block in self.layers:
-            x, cache = block(x, where, cache)
-        x = x if at is None else take_column(x, at)
-        return project(x, self.norm, self.head or self.embedding)[0], cache
+    def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        """Return the vectors of the tokens plus those of their positions."""
+        return self.embedding(tokens) + self.positions(positions)
 
 
 class GPT2Block(nnx.Module):
@@ -97,11 +57,9 @@ class GPT2Block(nnx.Module):
         self.mlp_norm = LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = MLP(config, dtype, rngs)
 
-    def __call__(
-        self, x: jax.Array, where: Place, cache: KVCache
-    ) -> tuple[jax.Array, KVCache]:
-        gathered, cache = self.attention(x, self.attention_norm, where, cache)
-        x = x + gathered
+    def __call__(self, x: jax.Array, where: Any, cache: Any) -> tuple[jax.Array, Any]:
+        attended, cache = self.attention(x, self.attention_norm, where, cache)
+        x = x + attended
         return x + self.mlp(self.mlp_norm(x)), cache
 
 

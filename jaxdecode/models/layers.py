@@ -1,113 +1,21 @@
 """The parts every block is made of: linear maps, an embedding table, norms.
 
-Each layer takes and returns float32; only the operands of a product are rounded to the
-storage type, and products accumulate in float32. Weights are [out, in] and contracted
-over the last axis of both sides, as the checkpoints store them.
+Each layer takes and returns float32; how a matrix is stored and multiplied is its own
+affair (`matrix.py`).
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jaxdecode.cache import from_bits, to_bits
-from jaxdecode.models.quantize import join_rows, split_rows
-from jaxdecode.native import Panels, look_up, panel_products
+from jaxdecode.models.matrix import Matrix, matrix_of
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
 CACHE_DTYPE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
-
-
-def product(
-    rows: jax.Array, weight: jax.Array, scale: jax.Array | None = None
-) -> jax.Array:
-    """Return `rows @ weight.T` in float32, `rows` rounded to the type of `weight`.
-
-    Args:
-      rows: float32 [..., I].
-      weight: float32, bfloat16 or int8 [O, I].
-      scale: float32 [O], by which an int8 weight's rows are multiplied.
-
-    Returns:
-      float32 [..., O].
-    """
-    flat = rows.reshape(-1, rows.shape[-1])
-    count = flat.shape[0]
-    if scale is None:
-        result = _dot(pad_lone(flat.astype(weight.dtype), axis=0), weight)[:count]
-    else:
-        digits, row_scale = split_rows(flat)
-        sums = _dot(digits, weight).astype(jnp.float32)
-        result = join_rows(sums, row_scale) * scale[None, :]
-    return result.reshape(*rows.shape[:-1], weight.shape[0])
-
-
-def _dot(rows: jax.Array, weight: jax.Array) -> jax.Array:
-    exact = weight.dtype == jnp.int8
-    return lax.dot_general(
-        rows,
-        weight,
-        (((1,), (1,)), ((), ())),
-        precision=precision_for(weight),
-        preferred_element_type=jnp.int32 if exact else jnp.float32,
-    )
-
-
-def batched_product(
-    rows_BKMX: jax.Array, stored: jax.Array, *, contract: int
-) -> jax.Array:
-    """Contract the last axis of the rows with axis `contract` of a cache array.
-
-    Args:
-      rows_BKMX: float32, rounded to the type of `stored`.
-      stored: float32 or bfloat16 [B, K, T, D].
-      contract: 3 for keys, 2 for values.
-
-    Returns:
-      float32 [B, K, M, T] or [B, K, M, D].
-    """
-    count = rows_BKMX.shape[2]
-    result = lax.dot_general(
-        pad_lone(rows_BKMX.astype(stored.dtype), axis=2),
-        stored,
-        (((3,), (contract,)), ((0, 1), (0, 1))),
-        precision=precision_for(stored),
-        preferred_element_type=jnp.float32,
-    )
-    return result[:, :, :count]
-
-
-def precision_for(operand: jax.Array) -> lax.Precision:
-    """Return what a product must ask for: GPU and TPU round float32 by default."""
-    exact = operand.dtype == jnp.float32
-    return lax.Precision.HIGHEST if exact else lax.Precision.DEFAULT
-
-
-def pad_lone(operand: jax.Array, *, axis: int) -> jax.Array:
-    """Repeat a lone bfloat16 row, so that a product has two.
-
-    On CPU a product with one row is a single-threaded routine that first converts the
-    whole other side to float32: 39 ms against 3.1 for [1, 576] x [49152, 576].
-    """
-    if operand.dtype != jnp.bfloat16 or operand.shape[axis] != 1:
-        return operand
-    return jnp.concatenate([operand, operand], axis)
-
-
-class Stored(NamedTuple):
-    """The arrays of an affine map; a scale where they are int8, a bias or None."""
-
-    weight: Any  # an array, or Panels
-    scale: jax.Array | None
-    bias: jax.Array | None
-
-    @property
-    def is_native(self) -> bool:
-        """Whether the weight is laid out for the kernels of `jaxdecode.native`."""
-        return isinstance(self.weight, Panels)
 
 
 def project(
@@ -125,23 +33,11 @@ def project(
     Returns:
       float32 [..., O] each.
     """
-    kept = [m.stored for m in maps]
-    if norm is not None and not (kept[0].is_native and isinstance(norm, RMSNorm)):
-        x, norm = norm(x), None
-    if kept[0].is_native:
-        results = panel_products(
-            x.reshape(-1, x.shape[-1]),
-            [k.weight for k in kept],
-            [k.scale for k in kept],
-            norm=None if norm is None else norm.weight[...],
-            eps=0.0 if norm is None else norm.eps,
-        )
-    else:
-        results = [product(x, k.weight, k.scale) for k in kept]
-    shaped = [y.reshape(*x.shape[:-1], -1) for y in results]
+    first, *others = [m.matrix for m in maps]
+    results = first.products(x, others, norm)
     return [
-        y if k.bias is None else y + over_last(k.bias, y)
-        for y, k in zip(shaped, kept, strict=True)
+        y if m.offset is None else y + over_last(m.offset, y)
+        for y, m in zip(results, maps, strict=True)
     ]
 
 
@@ -170,9 +66,14 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32)) if bias else None
 
     @property
-    def stored(self) -> "Stored":
-        """What a product needs of this map."""
-        return Stored(_value(self.weight), _value(self.scale), _value(self.bias))
+    def matrix(self) -> Matrix:
+        """The matrix of this map."""
+        return matrix_of(_value(self.weight), _value(self.scale))
+
+    @property
+    def offset(self) -> jax.Array | None:
+        """What is added to a product, float32 [O], or None."""
+        return _value(self.bias)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return project(x, None, self)[0]
@@ -205,31 +106,24 @@ class Embedding(nnx.Module):
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Return float32 vectors [..., width] of int32 `ids` [...]."""
-        found = self._rows(ids)
+        found = self.matrix.rows(ids)
         if self.scale is None:
             return found
-        found = found * self.scale[...][ids][..., None]
         if self.unit is not None:
             found = found * over_last(self.unit[...], found)
         # One bit less: a compiler cannot merge the multiplication into a later addition,
         # which it would do for some batch sizes, and their bits would differ.
         return lax.reduce_precision(found, exponent_bits=8, mantissa_bits=22)
 
-    def _rows(self, ids: jax.Array) -> jax.Array:
-        table = _value(self.weight)
-        if isinstance(table, Panels):
-            return look_up(table, ids).astype(jnp.float32)
-        if table.dtype == jnp.bfloat16:
-            # By words: a bfloat16 gather would convert the whole table on CPU. The
-            # barrier ties the table to the ids, else a loop keeps a copy of the words.
-            table, ids = lax.optimization_barrier((table, ids))
-            return from_bits(to_bits(table)[ids]).astype(jnp.float32)
-        return table[ids].astype(jnp.float32)
+    @property
+    def matrix(self) -> Matrix:
+        """The table, which is the matrix of the output map where it is tied."""
+        return matrix_of(_value(self.weight), _value(self.scale))
 
     @property
-    def stored(self) -> "Stored":
-        """What a product with every vector needs of this table."""
-        return Stored(_value(self.weight), _value(self.scale), None)
+    def offset(self) -> None:
+        """What is added to a product: nothing."""
+        return None
 
 
 class RMSNorm(nnx.Module):
@@ -250,6 +144,10 @@ class RMSNorm(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.eps)
         return x * scale * over_last(self.weight[...], x)
+
+    def folded(self) -> tuple[jax.Array, float]:
+        """Return the weight and eps, for a product that normalises its rows itself."""
+        return self.weight[...], self.eps
 
 
 class LayerNorm(nnx.Module):
@@ -272,6 +170,10 @@ class LayerNorm(nnx.Module):
         variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
         unit = centred * lax.rsqrt(variance + self.eps)
         return unit * over_last(self.weight[...], x) + over_last(self.bias[...], x)
+
+    def folded(self) -> None:
+        """Return None: no product normalises its rows like this."""
+        return None
 
 
 def activation(name: str) -> Callable[[jax.Array], jax.Array]:

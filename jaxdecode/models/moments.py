@@ -47,8 +47,8 @@ def input_moments(
     found: dict[str, Inputs] = {}
     for layer in range(config.num_layers):
         prefix = f"layers.{layer}."
-        x, heard = _read(_lone_layer(config, layer), _weights(params, prefix), x)
-        found |= {prefix + name: _inputs(value) for name, value in heard.items()}
+        x, moments = _read(_lone_layer(config, layer), _weights(params, prefix), x)
+        found |= {prefix + name: _inputs(value) for name, value in moments.items()}
     norm = RMSNorm(config.width, eps=config.norm_eps)
     norm.weight[...] = jnp.asarray(params["norm.weight"], jnp.float32)
     return found | {"head": _inputs(_moments(norm(x)))}
@@ -61,17 +61,17 @@ def _read(
     block = _block(config, weights)
     positions = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[:2])
     cache = empty_cache(config, x.shape[0], x.shape[1], "float32")
-    where, cache = place(positions, cache, config, native=False)
-    mixed, _ = block.attention.gather(x, block.attention_norm, where, cache)
+    where, cache = place(positions, cache, config)
+    mixed, _ = block.attention.mix_values(x, block.attention_norm, where, cache)
     between = x + block.attention.o(mixed)
     hidden = block.mlp.hidden(between, block.mlp_norm)
-    heard = {
+    inputs = {
         "attention.q": block.attention_norm(x),
         "attention.o": mixed,
         "mlp.gate": block.mlp_norm(between),
         "mlp.down": hidden,
     }
-    moments = {name: _moments(value) for name, value in heard.items()}
+    moments = {name: _moments(value) for name, value in inputs.items()}
     return between + block.mlp.down(hidden), moments
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxdecode.cache import SharedCache
 from jaxdecode.core.numerics import NEG_INF
 from jaxdecode.core.pytree import pytree
-from jaxdecode.models.layers import batched_product
+from jaxdecode.models.matrix import batched_matmul
 from jaxdecode.models.rope import Rotation
 
 
@@ -24,35 +24,35 @@ class SharedPlace:
 
     Args:
       starts: int32 [B * N], the tokens' positions.
-      seen: by look-back window, bool [B, 1, N, 1, P] for the prompt's columns and bool
+      masks: by look-back window, bool [B, 1, N, 1, P] for the prompt's columns and bool
         [B, 1, N, 1, T] for the added ones.
-      turn: the rotation to the tokens' positions; None without rotary positions.
+      rotary: the rotation to the tokens' positions; None without rotary positions.
     """
 
     starts: jax.Array
-    seen: dict[int | None, tuple[jax.Array, jax.Array]]
-    turn: Rotation | None
+    masks: dict[int | None, tuple[jax.Array, jax.Array]]
+    rotary: Rotation | None
 
-    def mix(
+    def attend(
         self, q_BSHD: jax.Array, cache: SharedCache, layer: int, window: int | None
     ) -> jax.Array:
-        """Return what scaled queries [B * N, 1, H, D] gather from a layer."""
+        """Return what scaled queries [B * N, 1, H, D] read from a layer."""
         prompt, added = cache.prompts.read(layer), cache.read(layer)
-        seen_prompt, seen_added = self.seen[window]
+        prompt_mask, added_mask = self.masks[window]
         b, kv, _, d = added[0].shape
         n = cache.beams
         q_BNKGD = q_BSHD.reshape(b, n, kv, -1, d)
         q_BKMD = jnp.swapaxes(q_BNKGD, 1, 2).reshape(b, kv, -1, d)
         scores = (
-            _scores(q_BKMD, prompt[0], seen_prompt),
-            _scores(q_BKMD, added[0], seen_added),
+            _scores(q_BKMD, prompt[0], prompt_mask),
+            _scores(q_BKMD, added[0], added_mask),
         )
         # A beam sees its own column, so the maximum is finite.
         top = jnp.maximum(*(jnp.max(s, axis=-1, keepdims=True) for s in scores))
         weights = [jnp.exp(s - top) for s in scores]
         total = sum(jnp.sum(w, axis=-1, keepdims=True) for w in weights)
-        mixed = batched_product(weights[0], prompt[1], contract=2)
-        mixed = (mixed + batched_product(weights[1], added[1], contract=2)) / total
+        mixed = batched_matmul(weights[0], prompt[1], contract=2)
+        mixed = (mixed + batched_matmul(weights[1], added[1], contract=2)) / total
         mixed_BNKGD = jnp.swapaxes(mixed.reshape(b, kv, n, -1, d), 1, 2)
         return mixed_BNKGD.reshape(q_BSHD.shape)
 
@@ -61,7 +61,7 @@ def shared_place(
     positions: jax.Array,
     cache: SharedCache,
     windows: set[int | None],
-    turn: Rotation | None,
+    rotary: Rotation | None,
 ) -> SharedPlace:
     """Return the `SharedPlace` of one token per beam, positions int32 [B * N, 1].
 
@@ -73,11 +73,11 @@ def shared_place(
             "SharedCache: `tokens` must be one per beam, "
             f"got {positions.shape[1]} columns."
         )
-    seen = {window: _seen(positions, cache, window) for window in windows}
-    return SharedPlace(starts=positions[:, 0], seen=seen, turn=turn)
+    masks = {window: _masks(positions, cache, window) for window in windows}
+    return SharedPlace(starts=positions[:, 0], masks=masks, rotary=rotary)
 
 
-def _seen(positions: jax.Array, cache: SharedCache, window: int | None):
+def _masks(positions: jax.Array, cache: SharedCache, window: int | None):
     rows, beams, steps = cache.lengths.shape[0], cache.beams, cache.path.shape[1]
     own = positions.reshape(rows, beams, 1)
     lengths = cache.lengths[:, None, None]
@@ -91,10 +91,10 @@ def _seen(positions: jax.Array, cache: SharedCache, window: int | None):
     return prompt[:, None, :, None], added[:, None, :, None]
 
 
-def _scores(q_BKMD: jax.Array, keys: jax.Array, seen: jax.Array) -> jax.Array:
+def _scores(q_BKMD: jax.Array, keys: jax.Array, mask: jax.Array) -> jax.Array:
     """Return masked scores [B, K, M, columns]; rows are beam-major in M."""
     b, kv, m, _ = q_BKMD.shape
-    beams = seen.shape[2]
-    scores = batched_product(q_BKMD, keys, contract=3)
+    beams = mask.shape[2]
+    scores = batched_matmul(q_BKMD, keys, contract=3)
     scores = scores.reshape(b, kv, beams, m // beams, -1)
-    return jnp.where(seen, scores, NEG_INF).reshape(b, kv, m, -1)
+    return jnp.where(mask, scores, NEG_INF).reshape(b, kv, m, -1)

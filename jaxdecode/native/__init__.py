@@ -9,6 +9,7 @@ from jaxdecode.native.panels import Panels as Panels
 from jaxdecode.native.panels import look_up as look_up
 from jaxdecode.native.panels import pack as pack
 from jaxdecode.native.panels import unpack as unpack
+from jaxdecode.native.panels import unpacked as unpacked
 from jaxdecode.native.product import panel_products as panel_products
 from jaxdecode.native.whole_rows import best_indices as best_indices
 from jaxdecode.native.whole_rows import bound_maxima as bound_maxima

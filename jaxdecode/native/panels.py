@@ -66,6 +66,11 @@ def unpack(panels: Panels) -> jax.Array:
     return _numbers(rows, panels.kind)[..., :outputs, :inputs]
 
 
+def unpacked(array: Any) -> Any:
+    """Return an array as it is, and the matrix of `Panels`."""
+    return unpack(array) if isinstance(array, Panels) else array
+
+
 def look_up(panels: Panels, ids: jax.Array) -> jax.Array:
     """Return the rows of the matrix at int32 `ids` [...]: [..., I]."""
     words = panels.words[ids // PANEL, :, ids % PANEL]

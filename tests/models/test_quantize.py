@@ -6,7 +6,7 @@ import pytest
 
 from jaxdecode.models import build, random_params
 from jaxdecode.models.balance import quantized
-from jaxdecode.models.layers import product
+from jaxdecode.models.matrix import matmul
 from jaxdecode.models.quantize import Inputs, quantize_matrix
 from tests.models.model_cases import PLAIN
 
@@ -26,7 +26,7 @@ def test_a_row_of_zeros_stays_zero():
     rounded, scale = quantize_matrix(np.zeros((3, 7), np.float32))
     assert not rounded.any()
     assert np.isfinite(scale).all()
-    assert not np.asarray(product(np.zeros((2, 7), np.float32), rounded, scale)).any()
+    assert not np.asarray(matmul(np.zeros((2, 7), np.float32), rounded, scale)).any()
 
 
 def vectors(mean, count=4000):
@@ -82,7 +82,7 @@ def test_two_digits_keep_what_stands_beside_an_outlier(rows):
     x[:, 5] = 300.0
     rounded, scale = quantize_matrix(RNG.normal(size=(13, 64)))
     exact = x.astype(np.float64) @ (rounded * scale[:, None].astype(np.float64)).T
-    got = np.asarray(product(x, rounded, scale))
+    got = np.asarray(matmul(x, rounded, scale))
     # A digit is 300 / 127, the second one 254 times finer; errors add over 64 entries.
     assert np.abs(got - exact).max() < 300 / 127 / 254 * 64**0.5 * 3
 

@@ -1,0 +1,140 @@
+"""What every family has: an embedding, blocks, a last norm, a head, and a cache.
+
+A family says how its blocks are made and how tokens become vectors; the rest is here.
+Generation is no business of this file.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxdecode.cache import KVCache, SharedCache
+from jaxdecode.models.attention import empty_cache, place
+from jaxdecode.models.config import ModelConfig
+from jaxdecode.models.layers import (
+    Embedding,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    project,
+    take_column,
+)
+
+
+class Decoder(nnx.Module):
+    """A language model with the `Model` protocol; subclass it.
+
+    Args:
+      config: sizes and switches.
+      block: makes the block of a layer from (config, layer, dtype, rngs).
+      norm: makes the last norm from (width, eps=...).
+      dtype: "float32" or "bfloat16", the type of weights and cache.
+      rngs: where initial weights come from; None for shapes without weights.
+      balanced: whether an int8 embedding holds balanced channels, see `Embedding`.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        block: Callable[..., Any],
+        norm: type[RMSNorm] | type[LayerNorm],
+        dtype: str,
+        rngs: nnx.Rngs | None,
+        balanced: bool = False,
+    ):
+        width, vocab = config.width, config.vocab_size
+        self.config = config
+        self.dtype = dtype
+        self.vocab_size = vocab
+        self.max_length = config.max_length
+        self.embedding = Embedding(
+            vocab, width, dtype=dtype, rngs=rngs, balanced=balanced
+        )
+        self.layers = nnx.List(
+            [block(config, layer, dtype, rngs) for layer in range(config.num_layers)]
+        )
+        self.norm = norm(width, eps=config.norm_eps)
+        self.head = (
+            None
+            if config.tied_output
+            else Linear(width, vocab, bias=False, dtype=dtype, rngs=rngs)
+        )
+
+    def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        """Return the vectors that the first block reads, float32 [B, S, W]."""
+        del positions
+        return self.embedding(tokens)
+
+    def init_cache(self, rows: int, length: int) -> KVCache:
+        """Return an empty cache for `rows` sequences of up to `length` tokens."""
+        in_kernels = self.embedding.matrix.in_kernels
+        return empty_cache(self.config, rows, length, self.dtype, in_kernels=in_kernels)
+
+    def share_prompts(
+        self, cache: KVCache, lengths: jax.Array, *, beams: int, columns: int
+    ) -> SharedCache:
+        """Return a cache for `beams` continuations of each prompt that was read."""
+        return SharedCache.of(cache, lengths, beams=beams, columns=columns)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: Any,
+        *,
+        at: jax.Array | None = None,
+    ) -> tuple[jax.Array, Any]:
+        """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
+        where, cache = place(positions, cache, self.config)
+        x = self.embed(tokens, positions)
+        for block in self.layers:
+            x, cache = block(x, where, cache)
+        return self._logits(x, at), cache
+
+    def layer_logits(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: Any,
+        *,
+        layers: tuple[int, ...],
+        at: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array, Any]:
+        """Read tokens, and apply the head to the output of earlier blocks as well.
+
+        Args:
+          tokens: as in a call.
+          positions: as in a call.
+          cache: as in a call.
+          layers: after how many blocks each, from 0 (the embedding) to one less than
+            there are. Static.
+          at: as in a call.
+
+        Returns:
+          The logits and the cache of a call, and in between the earlier logits, float32
+          [len(layers), ...], each through the last norm.
+
+        Raises:
+          ValueError: for a layer that the model lacks.
+        """
+        for layer in layers:
+            if not 0 <= layer < len(self.layers):
+                raise ValueError(
+                    f"layer_logits: `layers` must be in [0, {len(self.layers) - 1}], "
+                    f"got {layer}."
+                )
+        where, cache = place(positions, cache, self.config)
+        outputs = [self.embed(tokens, positions)]
+        for block in self.layers:
+            x, cache = block(outputs[-1], where, cache)
+            outputs.append(x)
+        early = jnp.stack([self._logits(outputs[layer], at) for layer in layers])
+        return self._logits(outputs[-1], at), early, cache
+
+    def _logits(self, x: jax.Array, at: jax.Array | None) -> jax.Array:
+        x = x if at is None else take_column(x, at)
+        return project(x, self.norm, self.head or self.embedding)[0]
