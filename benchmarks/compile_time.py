@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import measure
 import numpy as np
-from decode import PRECISIONS, SAMPLER, _model
 from jax.experimental.compilation_cache import compilation_cache
+from models import PRECISIONS, SAMPLER, model_of
 
 import jaxdecode as jd
 from jaxdecode.decode import trace
@@ -69,7 +69,7 @@ def _options() -> argparse.Namespace:
 
 def _round(options: argparse.Namespace, dtype: str) -> tuple[dict[str, float], float]:
     """Return the seconds of each stage, and the megabytes of the program on disk."""
-    model = _model(options.shape, dtype)
+    model = model_of(options.shape, dtype)
     with tempfile.TemporaryDirectory() as folder:
         compilation_cache.reset_cache()
         kept = jd.enable_compilation_cache(folder)

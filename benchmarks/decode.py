@@ -21,17 +21,11 @@ import jax
 import measure
 import numpy as np
 import peers
+from models import PRECISIONS, SAMPLER, model_of
 
 import jaxdecode as jd
-from jaxdecode.models import SHAPES, build, random_params
+from jaxdecode.models import SHAPES
 from jaxdecode.weights import resolve
-
-PRECISIONS = {
-    "float32": ("F32", "float32"),
-    "bfloat16": ("BF16", "bfloat16"),
-    "int8": ("Q8_0", None),
-}
-SAMPLER = {"top_k": 50, "top_p": 0.9, "temperature": 0.8}
 
 
 def main() -> None:
@@ -66,20 +60,13 @@ def _options() -> argparse.Namespace:
 
 
 @functools.cache
-def _model(shape: str | None, dtype: str) -> Any:
-    if shape is not None:
-        return build(SHAPES[shape], random_params(SHAPES[shape]), dtype)
-    kind = {"quantize": "int8"} if dtype == "int8" else {"dtype": dtype}
-    return jd.load("smollm2-135m", **kind).model
-
-
 def _measure(options, batch: int, context: int, speed: float) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     prompts = rng.integers(5, 40000, (batch, context)).tolist()
     variants, missing, new_tokens = {}, [], options.new_tokens
     for dtype in options.dtypes:
         variants[f"jaxdecode {dtype}"] = functools.partial(
-            _ours, _model(options.shape, dtype), prompts, new_tokens
+            _ours, model_of(options.shape, dtype), prompts, new_tokens
         )
         if not options.no_peers:
             _add_peers(variants, missing, options.shape, dtype, prompts, new_tokens)
@@ -147,7 +134,7 @@ def _peers_of(shape, dtype, prompts, new_tokens) -> dict[str, Callable]:
 
 def _limit(options, name, batch, context, speed, seconds) -> float:
     """Return the fraction of the speed that reading weights and cache once allows."""
-    model = _model(options.shape, name.split()[-1])
+    model = model_of(options.shape, name.split()[-1])
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(model))
     length = context + options.new_tokens // 2
     cache = jax.eval_shape(lambda: model.init_cache(batch, length))

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import measure
 import peers
-from decode import PRECISIONS, SAMPLER, _model
+from models import PRECISIONS, SAMPLER, model_of
 
 import jaxdecode as jd
 from jaxdecode.decode.prefilling import prefill
@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(options, dtype: str, length: int) -> list[dict[str, Any]]:
-    model = _model(options.shape, dtype)
+    model = model_of(options.shape, dtype)
     prompts = random_prompts(min(model.vocab_size, 40000), options.batch, length)
     variants = {"jaxdecode": functools.partial(_first_token, model, prompts)}
     memory: dict[str, float | None] = {}

@@ -14,7 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import measure
-from decode import PRECISIONS, _model
+from models import PRECISIONS, model_of
 from sampler import keys_of, rows_of
 
 import jaxdecode as jd
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _measure(options, batch: int) -> list[dict]:
-    models = {dtype: _model(None, dtype) for dtype in options.dtypes}
+    models = {dtype: model_of(None, dtype) for dtype in options.dtypes}
     vocab_size = next(iter(models.values())).vocab_size
     logits = jnp.asarray(rows_of("peaked", batch, vocab_size))
     loops = {

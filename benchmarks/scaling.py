@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import measure
-from decode import SAMPLER
+from models import SAMPLER
 
 import jaxdecode as jd
 from jaxdecode.core.shapes import bucket

@@ -4,7 +4,7 @@ Knows our dotted names only; other naming schemes are translated where files are
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,6 +27,7 @@ def build(
     *,
     native: bool | None = None,
     calibration: np.ndarray | None = None,
+    put: Callable[[str, Any], Any] | None = None,
 ) -> Frozen:
     """Make a model of given weights.
 
@@ -44,6 +45,9 @@ def build(
         is where they are available. Such a model runs on CPU only.
       calibration: for int8, tokens [B, S] of some text, read once before the matrices
         are rounded; None for random tokens, which serve a little less well.
+      put: `(name, array) -> array`, called for every array in the layout in which it is
+        kept, to place or shard it; an array of the kernels' layout is a `Panels`. None
+        leaves arrays on JAX's default device.
 
     Returns:
       The model.
@@ -58,9 +62,12 @@ def build(
     _check_names(set(params), set(parameter_shapes(config)))
     if dtype == "int8":
         params = quantized(config, params, calibration)
-    put = _in_panels if _is_native(native) else _as_it_is
-    leaves = tuple(put(_checked(n, params[n], wanted[n])) for n in wanted)
-    return Frozen(leaves=leaves, definition=definition)
+    lay_out = _in_panels if _is_native(native) else _as_it_is
+    leaves = []
+    for name, shape in wanted.items():
+        array = lay_out(_checked(name, params[name], shape))
+        leaves.append(array if put is None else put(name, array))
+    return Frozen(leaves=tuple(leaves), definition=definition)
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -182,3 +182,16 @@ def test_definitions_of_different_models_differ():
     trees.add(jax.tree.structure(model_of(PLAIN, "bfloat16")))
     assert len(trees) == 5
     assert isinstance(model_of(PLAIN), Frozen)
+
+
+def test_every_array_goes_through_the_hook_that_places_it():
+    device, placed = jax.devices()[0], []
+
+    def put(name, array):
+        placed.append(name)
+        return jax.device_put(array, device)
+
+    model = build(PLAIN, random_params(PLAIN), put=put)
+    assert sorted(placed) == sorted(parameter_shapes(PLAIN))
+    plain = build(PLAIN, random_params(PLAIN))
+    assert jax.tree.structure(model) == jax.tree.structure(plain)
