@@ -1,7 +1,7 @@
 """A file of prompts, one a line, to a JSONL file: a seed for each, whatever its batch.
 
 Every prompt has its own key, named by its line, so a text does not depend on the batch
-size, on the other prompts, or on which lines were written in an earlier run.
+size or on the other prompts.
 
     python scripts/examples/batch_of_prompts.py prompts.txt texts.jsonl --batch 8
 """
@@ -15,9 +15,8 @@ import jax
 import jaxdecode as jd
 
 
-def write_texts(lm, prompts, *, batch, seed, **options):
-    """Yield one dict per prompt, in their order."""
-    numbered = list(enumerate(prompts))
+def write_texts(lm, numbered, *, batch, seed, **options):
+    """Yield one dict per (line, prompt), in their order."""
     for start in range(0, len(numbered), batch):
         part = numbered[start : start + batch]
         keys = [jax.random.fold_in(jax.random.key(seed), line) for line, _ in part]
@@ -42,12 +41,14 @@ def main(argv=None):
         parser.error(f"there is no file {options.source}")
     if options.batch < 1:
         parser.error(f"--batch must be at least 1, got {options.batch}")
+    if not options.target.parent.is_dir():
+        parser.error(f"there is no folder {options.target.parent}")
     lines = options.source.read_text(encoding="utf-8").splitlines()
-    prompts = [line for line in lines if line.strip()]
+    numbered = [(n, line) for n, line in enumerate(lines) if line.strip()]
     sampler = jd.joint(top_p=options.top_p, temperature=options.temperature)
     found = write_texts(
         jd.load(options.model),
-        prompts,
+        numbered,
         batch=options.batch,
         seed=options.seed,
         sampler=sampler,
@@ -57,7 +58,7 @@ def main(argv=None):
         for row in found:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
-    print(f"{len(prompts)} texts in {options.target}")
+    print(f"{len(numbered)} texts in {options.target}")
 
 
 if __name__ == "__main__":
