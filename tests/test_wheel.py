@@ -46,7 +46,7 @@ def test_the_wheel_runs_in_an_empty_environment(wheel, tmp_path):
     subprocess.run(install, check=True, capture_output=True)
 
     def run(*arguments):
-        command = [python, "-P", *arguments]
+        command = [python, "-I", *arguments]  # PYTHONPATH would show the checkout
         done = subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
         return done.stdout.decode()
 
