@@ -64,15 +64,16 @@ class SharedCache:
         return self.path.shape[0] // self.lengths.shape[0]
 
     def steps(self, positions: jax.Array) -> jax.Array:
-        """Return which step each prompt's beams take at positions [B * K], int32 [B]."""
-        steps = positions.reshape(-1, self.beams)[:, 0] - self.lengths
-        # A step before the first one would count from the end: it goes nowhere.
-        return jnp.where(steps < 0, self.path.shape[1], steps)
+        """Return which step each prompt's beams take at positions [B * K], int32 [B].
+
+        It is negative for a token of the prompt.
+        """
+        return positions.reshape(-1, self.beams)[:, 0] - self.lengths
 
     def open(self, positions: jax.Array) -> "SharedCache":
         """Let every path go through its own beam at positions int32 [B * K]."""
         rows = jnp.arange(self.path.shape[0], dtype=jnp.int32)
-        steps = jnp.repeat(self.steps(positions), self.beams)
+        steps = jnp.repeat(self._writable(positions), self.beams)
         path = self.path.at[rows, steps].set(rows % self.beams, mode="drop")
         return replace(self, path=path)
 
@@ -87,7 +88,7 @@ class SharedCache:
           values: [B * K, H, 1, D].
           starts: int32 [B * K], the position of each token.
         """
-        steps = self.steps(starts)
+        steps = self._writable(starts)
         return replace(
             self,
             keys=self._put(self.keys, layer, keys, steps),
@@ -110,6 +111,14 @@ class SharedCache:
         taken = taken <= self.steps(positions)[:, None]  # [B, T]
         on = (path[..., None] == beam[None, None, None]) & taken[:, None, :, None]
         return on.reshape(*path.shape[:2], -1)
+
+    def _writable(self, positions: jax.Array) -> jax.Array:
+        """Return the steps, T where there is nothing to write: past the end, so dropped.
+
+        A negative index would count from the end.
+        """
+        steps = self.steps(positions)
+        return jnp.where(steps < 0, self.path.shape[1], steps)
 
     def _put(self, stored: tuple, layer: int, new: jax.Array, steps: jax.Array):
         buffer = stored[layer]

@@ -82,7 +82,7 @@ def _masks(positions: jax.Array, cache: SharedCache, window: int | None):
     own = positions.reshape(rows, beams, 1)
     lengths = cache.lengths[:, None, None]
     column = jnp.arange(cache.prompts.length, dtype=jnp.int32)[None, None]
-    prompt = jnp.broadcast_to(column < lengths, (rows, beams, column.shape[2]))
+    prompt = (column < lengths) & (column <= own)
     added = cache.on_path(positions[:, 0])
     if window is not None:
         prompt &= column > own - window

@@ -69,6 +69,34 @@ def test_steps_that_are_undone_leave_no_trace(model):
     )
 
 
+@pytest.mark.parametrize("back", [1, 2])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_prompt_token_that_is_read_again_sees_the_prompt_up_to_itself_only(
+    model, steps, back
+):
+    beams = Beams(model)
+    for tokens in TOKENS[:steps]:
+        beams.read(tokens)
+    beams.length = -back
+    found = beams.read(np.repeat(PROMPTS[[0, 1], LENGTHS - back], BEAMS))
+    for beam, logits in enumerate(found):
+        row = beam // BEAMS
+        wanted = tiny.forward(model)(PROMPTS[row, : LENGTHS[row] - back + 1].tolist())
+        np.testing.assert_allclose(logits, wanted, atol=2e-5)
+
+
+def test_two_steps_that_are_undone_without_turning_to_a_parent_leave_no_trace(model):
+    straight, other = Beams(model), Beams(model)
+    for beams in (straight, other):
+        beams.read(TOKENS[0])
+    other.read(TOKENS[2])
+    other.read(TOKENS[1])
+    other.length -= 2
+    np.testing.assert_array_equal(
+        other.read(TOKENS[1], PARENTS), straight.read(TOKENS[1], PARENTS)
+    )
+
+
 def test_a_beam_continues_the_tokens_of_its_parent(model):
     beams = Beams(model)
     beams.read(TOKENS[0])

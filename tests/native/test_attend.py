@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdecode.models.attention import _attend_seen
+from jaxdecode.models.attention import _attend_visible
 from jaxdecode.native import attend_columns
 
 POSITIONS = np.asarray([0, 5, 15, 16, 29, 88], np.int32)
@@ -41,14 +41,14 @@ def expected(q, numbers, window):
 
 def attend(q, keys, values, window=None, positions=POSITIONS):
     """One token per row: [B, H, D]."""
-    twin = functools.partial(_attend_seen, window=window)
+    twin = functools.partial(_attend_visible, window=window)
     at = jnp.asarray(positions)[:, None]
     return attend_columns(q[:, None], keys, values, at, window, twin)[:, 0]
 
 
 def plain(q, keys, values):
     at = jnp.asarray(POSITIONS)[:, None]
-    return _attend_seen(q[:, None], keys, values, at, window=None)[:, 0]
+    return _attend_visible(q[:, None], keys, values, at, window=None)[:, 0]
 
 
 @DTYPES
@@ -126,7 +126,7 @@ def test_tokens_read_together_have_the_bits_of_tokens_read_alone(dtype):
     rng = np.random.default_rng(7)
     q = jnp.asarray(rng.standard_normal((len(POSITIONS), 3, 6, 32), np.float32))
     at = jnp.asarray(POSITIONS[:, None] // 2 + np.arange(3, dtype=np.int32))
-    twin = functools.partial(_attend_seen, window=None)
+    twin = functools.partial(_attend_visible, window=None)
     together = np.asarray(attend_columns(q, keys, values, at, None, twin))
     for s in range(3):
         alone = attend(q[:, s], keys, values, positions=at[:, s])
