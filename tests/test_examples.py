@@ -51,6 +51,18 @@ def test_a_missing_file_of_prompts_is_named(tmp_path, capsys):
 
 
 @pytest.mark.model
+@pytest.mark.parametrize("wrong", [["--max-new-tokens", "0"], ["--temperature", "-1"]])
+def test_a_bad_setting_leaves_an_earlier_file_as_it_was(wrong, tmp_path, capsys):
+    source, target = tmp_path / "prompts.txt", tmp_path / "texts.jsonl"
+    source.write_text("One")
+    target.write_text("kept")
+    with pytest.raises(SystemExit):
+        example("batch_of_prompts").main([str(source), str(target), *wrong])
+    assert target.read_text() == "kept"
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.model
 @pytest.mark.skipif(bool(why_unavailable()), reason="equal bits need the kernels")
 def test_a_text_does_not_depend_on_its_batch(tmp_path):
     source, lines = tmp_path / "prompts.txt", ["One", "", "Two and two", "今天"]

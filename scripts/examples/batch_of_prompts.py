@@ -1,7 +1,8 @@
 """A file of prompts, one a line, to a JSONL file: a seed for each, whatever its batch.
 
-Every prompt has its own key, named by its line, so a text does not depend on the batch
-size or on the other prompts.
+Every prompt has its own key, named by the seed and its line, so a text does not depend
+on the batch size or on what the other lines say. The file is put in place when all texts
+are written.
 
     python scripts/examples/batch_of_prompts.py prompts.txt texts.jsonl --batch 8
 """
@@ -39,25 +40,30 @@ def main(argv=None):
     options = parser.parse_args(argv)
     if not options.source.is_file():
         parser.error(f"there is no file {options.source}")
+    if options.target.exists() and options.target.samefile(options.source):
+        parser.error(f"the target must be another file than {options.source}")
     if options.batch < 1:
         parser.error(f"--batch must be at least 1, got {options.batch}")
     if not options.target.parent.is_dir():
         parser.error(f"there is no folder {options.target.parent}")
     lines = options.source.read_text(encoding="utf-8").splitlines()
     numbered = [(n, line) for n, line in enumerate(lines) if line.strip()]
-    sampler = jd.joint(top_p=options.top_p, temperature=options.temperature)
-    found = write_texts(
-        jd.load(options.model),
-        numbered,
-        batch=options.batch,
-        seed=options.seed,
-        sampler=sampler,
-        max_new_tokens=options.max_new_tokens,
-    )
-    with options.target.open("w", encoding="utf-8") as file:
-        for row in found:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
+    part = options.target.with_name(options.target.name + ".part")
+    try:
+        found = write_texts(
+            jd.load(options.model),
+            numbered,
+            batch=options.batch,
+            seed=options.seed,
+            sampler=jd.joint(top_p=options.top_p, temperature=options.temperature),
+            max_new_tokens=options.max_new_tokens,
+        )
+        with part.open("w", encoding="utf-8") as file:
+            for row in found:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    part.replace(options.target)
     print(f"{len(numbered)} texts in {options.target}")
 
 
