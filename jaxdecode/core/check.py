@@ -7,9 +7,10 @@ type (a tracer, a `jax.ShapeDtypeStruct`) is cast and not checked: inside a `jit
 caller is responsible for its range.
 """
 
+import difflib
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -187,6 +188,27 @@ def choice(who: str, name: str, value: Any, allowed: Sequence[Any]) -> None:
     if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
         names = ", ".join(repr(a) for a in allowed)
         raise ValueError(f"{who}: `{name}` must be one of {names}, got {short(value)}.")
+
+
+def names(who: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse an argument that a function does not have.
+
+    Args:
+      who: the function, for the message.
+      given: the names of the arguments.
+      known: the names that it has.
+
+    Raises:
+      TypeError: for an unknown name, with the nearest one that is known.
+    """
+    known = list(known)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean `{near[0]}`?" if near else "."
+            raise TypeError(
+                f"{who}: arguments must be among {', '.join(known)}, got `{name}`{hint}"
+            )
 
 
 def is_traced(value: Any) -> bool:

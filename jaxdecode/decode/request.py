@@ -1,7 +1,7 @@
 """From what a person typed to rows that can be started: checked and padded."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypedDict, TypeVar
 
 import jax
@@ -94,7 +94,8 @@ def prepare(
       TypeError: for an argument of the wrong kind.
       ValueError: for a value out of range.
     """
-    asked = with_defaults(who, options, DEFAULTS)
+    check.names(who, options, DEFAULTS)
+    asked: dict[str, Any] = {**DEFAULTS, **options}
     samples = count_of(who, "num_samples", asked["num_samples"])
     if not isinstance(prompts, Prompts):
         prompts = as_prompts(who, prompts, model.vocab_size, model.max_length)
@@ -128,23 +129,11 @@ def prepare(
         prompts=prompts,
         rows=rows,
         pad_id=check.whole(who, "pad_id", asked["pad_id"], low=0),
-        new_tokens_max=width if exact else _bucket_of(width, model.max_length),
+        new_tokens_max=width
+        if exact
+        else bucket(width, high=max(width, model.max_length)),
         width=width,
     )
-
-
-def with_defaults(
-    who: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return all options, those given and the defaults of the others.
-
-    Raises:
-      TypeError: for a name that is not among them.
-    """
-    for name in given:
-        if name not in defaults:
-            raise TypeError(f"{who}: there is no argument `{name}`.")
-    return {**defaults, **given}
 
 
 def count_of(who: str, name: str, value: Any) -> int:
@@ -183,10 +172,6 @@ def cut_columns(result: T, *, width: int, rows: int | None = None) -> T:
 def _is_spread(leaf: jax.Array) -> bool:
     """Whether an array lies on several devices, where it is to stay."""
     return len(leaf.sharding.device_set) > 1
-
-
-def _bucket_of(width: int, max_length: int) -> int:
-    return bucket(width, high=max(width, max_length))
 
 
 def _width(who: str, budget: Any, new_tokens_max: int | None) -> int:

@@ -5,6 +5,8 @@ and ends live in one value. Admitting a request is `put_rows(rows, slot, started
 harvesting is `take_rows(rows, done)`, following a beam's parents is `take_rows(rows,
 parents)`. Undoing tokens is moving `length` back, with the `links` and the `cursor` of
 that time, `unread` set and `status` RUNNING: columns beyond the length are never seen.
+Only `links` of a row that has ended go on changing beside running rows: keep them at the
+end of a text that is to be continued.
 """
 
 from typing import Any

@@ -201,7 +201,7 @@ def _append(row: Rows, drawn: Draw) -> dict[str, Any]:
         "tokens": tokens,
         "length": length,
         "status": jnp.where(running, status, row.status),
-        "cursor": cursor,
+        "cursor": None if cursor is None else jnp.where(running, cursor, row.cursor),
         "unread": row.unread | written,
         "model_logprobs": emit(row.model_logprobs, drawn.own_logprob),
         "sampling_logprobs": emit(row.sampling_logprobs, drawn.logprob),

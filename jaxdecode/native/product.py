@@ -14,7 +14,6 @@ from jax import lax
 
 from jaxdecode.native.panels import Panels, unpack
 
-MATRICES_MAX = 4  # of one call, as in kernels.c
 INT14 = 8191  # what the kernel rounds a row's largest entry to, for int8 matrices
 
 

@@ -7,6 +7,7 @@ Every method turns its arguments into token ids and leaves the rest to `text.wri
 from collections.abc import Iterator, Sequence
 from typing import Any, Unpack
 
+from jaxdecode.core import check
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.shapes import Array, KeyLike, PerRow, TokenIds
 from jaxdecode.text.beams import TextHypothesis, search_texts
@@ -17,7 +18,6 @@ from jaxdecode.text.options import (
     NEW_TOKENS,
     BeamOptions,
     TextOptions,
-    check_names,
 )
 from jaxdecode.text.prompting import encode_conversation, encode_prompts, wrong_kind
 from jaxdecode.text.tokenizer import Tokenizer
@@ -239,7 +239,7 @@ class LanguageModel:
           ValueError: as `generate` and `jaxdecode.beam_search`.
         """
         who = "LanguageModel.beam_search"
-        check_names(who, options, BeamOptions, "parse_special")
+        check.names(who, options, ["parse_special", *BeamOptions.__annotations__])
         if not isinstance(prompt, str):
             raise wrong_kind(who, "prompt", "a str", prompt)
         tokenizer = self._tokenizer(who)
@@ -257,14 +257,16 @@ class LanguageModel:
     def _continuation(self, method, prompt, parse_special, key, options) -> TextRequest:
         """Return the request to continue texts."""
         who = f"LanguageModel.{method}"
-        check_names(who, options, TextOptions, "key", "parse_special")
+        check.names(
+            who, options, ["key", "parse_special", *TextOptions.__annotations__]
+        )
         prompts = encode_prompts(who, self._tokenizer(who), prompt, parse_special)
         return self._request(who, prompts, key, options, continues=True)
 
     def _answer(self, method, messages, key, options) -> TextRequest:
         """Return the request to answer a conversation."""
         who = f"LanguageModel.{method}"
-        check_names(who, options, TextOptions, "key")
+        check.names(who, options, ["key", *TextOptions.__annotations__])
         tokenizer = self._tokenizer(who)
         prompt = encode_conversation(who, tokenizer, self.chat_template, messages)
         options = TextOptions(max_new_tokens=ANSWER_TOKENS) | options

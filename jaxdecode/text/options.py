@@ -1,7 +1,6 @@
 """The options that several methods of `LanguageModel` share, described once."""
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Required, TypedDict
 
 from jaxdecode.core.shapes import PerRow, TokenIds
@@ -74,25 +73,3 @@ class BeamOptions(TypedDict, total=False):
     memory: str
     new_tokens_max: int | None
     wide: bool
-
-
-def check_names(who: str, options: Mapping[str, Any], kind: type, *more: str) -> None:
-    """Refuse an option that a method does not have.
-
-    Args:
-      who: the method, for the message.
-      options: the options by name.
-      kind: the `TypedDict` that names them.
-      *more: other arguments of the method, for the message.
-
-    Raises:
-      TypeError: for an unknown name.
-    """
-    known = [*more, *kind.__annotations__]
-    for name in options:
-        if name not in kind.__annotations__:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean `{near[0]}`?" if near else "."
-            raise TypeError(
-                f"{who}: arguments must be among {', '.join(known)}, got `{name}`{hint}"
-            )

@@ -1,12 +1,15 @@
 """Bad input is refused before anything compiles, and the message says what to mend."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxdecode as jd
-from jaxdecode.decode import generation
+from jaxdecode.decode import generation, request
+from jaxdecode.decode.beam import request as beam_request
 from tests import tiny
 
 MODEL = tiny.llama()
@@ -132,3 +135,27 @@ def test_a_seed_is_the_key_of_that_seed():
         key = jax.random.key(np.uint32(seed))
         by_key = jd.generate(MODEL, [[1, 2]], key, max_new_tokens=3)
         np.testing.assert_array_equal(by_seed.tokens, by_key.tokens)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [jd.stream, jd.beam_sample, jd.stochastic_beam_search],
+    ids=lambda call: call.__name__,
+)
+def test_an_unknown_argument_is_named_with_the_nearest_known_one(call):
+    more = {} if call is jd.stream else {"num_beams": 2}
+    wanted = f"{call.__name__}: .*got `max_new_token`; did you mean `max_new_tokens`"
+    with pytest.raises(TypeError, match=wanted):
+        call(MODEL, [[1]], 0, max_new_token=3, **more)
+
+
+@pytest.mark.parametrize(
+    ("function", "defaults"),
+    [(jd.generate, request.DEFAULTS), (jd.beam_search, beam_request.DEFAULTS)],
+    ids=["generate", "beam_search"],
+)
+def test_options_have_the_defaults_of_the_function_that_spells_them_out(
+    function, defaults
+):
+    spelled = inspect.signature(function).parameters
+    assert {name: spelled[name].default for name in defaults} == defaults

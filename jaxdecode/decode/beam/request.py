@@ -22,7 +22,7 @@ from jaxdecode.decode.beam.constraints import as_phrases
 from jaxdecode.decode.beam.scoring import Scoring, as_scoring, per_row
 from jaxdecode.decode.beam.state import EARLY, Plan, Search
 from jaxdecode.decode.prompts import Prompts, as_prompts
-from jaxdecode.decode.request import count_of, prepare, with_defaults
+from jaxdecode.decode.request import count_of, prepare
 from jaxdecode.native import current_platform
 from jaxdecode.transforms import Chain, Edit, Link, Scale, chain
 
@@ -115,8 +115,8 @@ def prepare_search(
       TypeError: for an argument of the wrong kind.
       ValueError: for a value out of range.
     """
-    with_defaults(who, options, dict.fromkeys(allowed))
-    asked = with_defaults(who, options, DEFAULTS)
+    check.names(who, options, allowed)
+    asked: dict[str, Any] = {**DEFAULTS, **options}
     vocab_size = model.vocab_size
     wide = _switch(who, "wide", asked["wide"])
     beams = check_beams(who, num_beams, vocab_size, wide=wide, spare_beams=spare_beams)
