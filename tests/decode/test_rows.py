@@ -162,3 +162,28 @@ def test_the_program_can_be_examined_without_weights():
     abstract = trace(shapes, PROMPTS, 0, **asked)
     concrete = trace(model, PROMPTS, 0, **asked)
     assert abstract.lower().as_text() == concrete.lower().as_text()
+
+
+@pytest.mark.parametrize("reversible", [False, True])
+@pytest.mark.parametrize("read", [[], [0], [1, 3], [0, 1, 2, 3]])
+def test_a_row_without_an_unread_token_keeps_the_logits_of_its_prompt(read, reversible):
+    model, count = tiny.bag(), len(PROMPTS)
+    keys = jax.random.split(jax.random.key(5), count)
+    rows = stepped(model, started(model, PROMPTS, keys, max_new_tokens=BUDGETS), 1)
+    unread = jnp.zeros((count,), bool).at[jnp.asarray(read, jnp.int32)].set(True)
+    marked = jnp.arange(count * tiny.VOCAB, dtype=jnp.float32).reshape(count, -1)
+    rows = replace(rows, unread=unread, logits=marked)
+    _, logits = steps.forward(model, rows, reversible=reversible)
+    for row, prompt in enumerate(PROMPTS):
+        text = [*prompt, int(rows.tokens[row, len(prompt)])]
+        wanted = tiny.forward(model)(text) if row in read else marked[row]
+        np.testing.assert_allclose(logits[row], wanted, atol=1e-5)
+
+
+def test_a_row_that_has_ended_keeps_its_place_among_the_stop_strings():
+    stops = jd.Stops.of([], ["a" * 30], [b"a"] * tiny.VOCAB)
+    keys = jax.random.split(jax.random.key(5), 2)
+    options = {"max_new_tokens": [2, 6], "stop": stops, "eos_ids": None}
+    rows = started(tiny.bag(), PROMPTS[:2], keys, **options)
+    rows = finished(tiny.bag(), rows)
+    assert rows.cursor.tolist() == [2, 6]  # one state for each letter that was read
