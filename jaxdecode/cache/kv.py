@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxdecode.cache.bits import from_bits, to_bits
 from jaxdecode.core import check
-from jaxdecode.core.pytree import pytree, replace, static
+from jaxdecode.core.pytree import pytree, replace
 
 STORAGE = {"float32": jnp.float32, "bfloat16": jnp.uint16}
 
@@ -26,23 +26,14 @@ class KVCache:
     Args:
       keys: per layer [B, K, T, D], float32 or uint16.
       values: per layer, the same.
-      in_kernels: whether the kernels of `jaxdecode.native` read it. Static.
     """
 
     keys: tuple[jax.Array, ...]
     values: tuple[jax.Array, ...]
-    in_kernels: bool = static(default=False)
 
     @staticmethod
     def empty(
-        *,
-        layers: int,
-        rows: int,
-        heads: int,
-        length: int,
-        size: int,
-        dtype: str,
-        in_kernels: bool = False,
+        *, layers: int, rows: int, heads: int, length: int, size: int, dtype: str
     ) -> "KVCache":
         """Return a cache of zeros.
 
@@ -53,18 +44,14 @@ class KVCache:
           length: columns, T.
           size: size of a head, D.
           dtype: "float32" or "bfloat16".
-          in_kernels: whether the kernels read it.
 
         Returns:
           A cache whose leaves have shape [B, K, T, D].
         """
-        check.choice("KVCache", "dtype", dtype, tuple(STORAGE))
         shape = (rows, heads, length, size)
-        # Zeros, not `empty`: an unused column has weight 0, and 0 * NaN is NaN.
         return KVCache(
-            keys=tuple(jnp.zeros(shape, STORAGE[dtype]) for _ in range(layers)),
-            values=tuple(jnp.zeros(shape, STORAGE[dtype]) for _ in range(layers)),
-            in_kernels=in_kernels,
+            keys=tuple(zeros(shape, dtype) for _ in range(layers)),
+            values=tuple(zeros(shape, dtype) for _ in range(layers)),
         )
 
     @property
@@ -90,11 +77,7 @@ class KVCache:
         Raises:
           ValueError: if the new columns are more than the cache has.
         """
-        if keys.shape[2] > self.length:
-            raise ValueError(
-                f"KVCache: new columns must be at most the length ({self.length}), "
-                f"got {keys.shape[2]}."
-            )
+        check_columns(keys, self.length)
         return replace(
             self,
             keys=_set(self.keys, layer, _write(self.keys[layer], keys, starts)),
@@ -106,9 +89,32 @@ class KVCache:
         return as_numbers(self.keys[layer]), as_numbers(self.values[layer])
 
 
+def zeros(shape: tuple[int, ...], dtype: str) -> jax.Array:
+    """Return columns that nobody wrote, "float32" or "bfloat16" (as words).
+
+    Zeros, not `empty`: an unused column has weight 0, and 0 * NaN is NaN.
+    """
+    check.choice("KVCache", "dtype", dtype, tuple(STORAGE))
+    return jnp.zeros(shape, STORAGE[dtype])
+
+
+def check_columns(new: jax.Array, length: int) -> None:
+    """Refuse more new columns [B, K, S, D] than a cache has."""
+    if new.shape[2] > length:
+        raise ValueError(
+            f"KVCache: new columns must be at most the length ({length}), "
+            f"got {new.shape[2]}."
+        )
+
+
+def stored_as(stored: jax.Array, new: jax.Array) -> jax.Array:
+    """Return numbers in the type in which `stored` keeps them."""
+    words = stored.dtype == jnp.uint16
+    return to_bits(new.astype(jnp.bfloat16)) if words else new
+
+
 def _write(stored: jax.Array, new: jax.Array, starts: jax.Array) -> jax.Array:
-    if stored.dtype == jnp.uint16:
-        new = to_bits(new.astype(jnp.bfloat16))
+    new = stored_as(stored, new)
     rows, heads, columns, _ = new.shape
     # Row, head and column are all named. Naming the row only is a plain slice update at
     # batch 1, which XLA fuses into its reader and then copies the cache for: 11.8 MB of

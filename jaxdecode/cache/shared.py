@@ -10,8 +10,8 @@ position, so reading a token again changes nothing, and shorter rows undo their 
 import jax
 import jax.numpy as jnp
 
-from jaxdecode.cache.bits import to_bits
-from jaxdecode.cache.kv import KVCache, as_numbers
+from jaxdecode.cache.kv import KVCache, as_numbers, stored_as
+from jaxdecode.cache.stacked import StackedCache
 from jaxdecode.core.pytree import pytree, replace, shared
 
 
@@ -37,7 +37,11 @@ class SharedCache:
 
     @staticmethod
     def of(
-        prompts: KVCache, lengths: jax.Array, *, beams: int, columns: int
+        prompts: KVCache | StackedCache,
+        lengths: jax.Array,
+        *,
+        beams: int,
+        columns: int,
     ) -> "SharedCache":
         """Return a cache whose beams all stand at the end of their prompt.
 
@@ -47,6 +51,8 @@ class SharedCache:
           beams: continuations per prompt, K.
           columns: how many tokens each may add, T.
         """
+        if isinstance(prompts, StackedCache):
+            prompts = prompts.by_layer()
         rows, heads, _, size = prompts.keys[0].shape
         shape = (rows, heads, columns * beams, size)
         # Zeros, not `empty`: an unused column has weight 0, and 0 * NaN is NaN.
@@ -122,8 +128,7 @@ class SharedCache:
 
     def _put(self, stored: tuple, layer: int, new: jax.Array, steps: jax.Array):
         buffer = stored[layer]
-        if buffer.dtype == jnp.uint16:
-            new = to_bits(new.astype(jnp.bfloat16))
+        new = stored_as(buffer, new)
         rows, heads, _, size = buffer.shape
         new = jnp.swapaxes(new.reshape(rows, self.beams, heads, size), 1, 2)
         row = jnp.arange(rows)[:, None, None]

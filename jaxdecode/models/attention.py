@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jaxdecode.cache import KVCache, SharedCache, as_numbers
+from jaxdecode.cache import KVCache, SharedCache, StackedCache, as_numbers
 from jaxdecode.core.numerics import NEG_INF
 from jaxdecode.core.pytree import pytree
 from jaxdecode.models.config import ModelConfig
@@ -54,19 +54,23 @@ class Place:
         return self.positions[:, 0]
 
     def attend(
-        self, q_BSHD: jax.Array, cache: KVCache, layer: int, window: int | None
+        self,
+        q_BSHD: jax.Array,
+        cache: KVCache | StackedCache,
+        layer: Any,
+        window: int | None,
     ) -> jax.Array:
         """Return what scaled queries read from a layer of the cache, [B, S, H, D]."""
-        if cache.in_kernels and q_BSHD.shape[3] % HEAD_MULTIPLE == 0:
-            stored = (cache.keys[layer], cache.values[layer])
+        if isinstance(cache, StackedCache):
+            stored, at = (cache.keys, cache.values), (self.positions, jnp.int32(layer))
             twin = functools.partial(_attend_visible, window=window)
-            return attend_columns(q_BSHD, *stored, self.positions, window, twin)
+            return attend_columns(q_BSHD, *stored, *at, window, twin)
         return attend(q_BSHD, *cache.read(layer), self.masks[window])
 
 
 def place(
     positions: jax.Array,
-    cache: KVCache | SharedCache,
+    cache: KVCache | StackedCache | SharedCache,
     config: ModelConfig,
 ) -> tuple[Any, Any]:
     """Return the `Place` of tokens at int32 `positions` [B, S], and the cache for them.
@@ -89,24 +93,25 @@ def place(
 
 def empty_cache(
     config: ModelConfig, rows: int, length: int, dtype: str, *, in_kernels: bool = False
-) -> KVCache:
+) -> KVCache | StackedCache:
     """Return a cache of zeros for `rows` sequences of up to `length` tokens.
 
-    The kernels attend to it if they read the weights, too.
+    The kernels attend to it if they read the weights, too, and can take such heads.
     """
     if not 1 <= length <= config.max_length:
         raise ValueError(
             f"init_cache: `length` must be in [1, {config.max_length}], the positions "
             f"the model can hold, got {length}."
         )
-    return KVCache.empty(
+    by_kernels = in_kernels and config.head_size % HEAD_MULTIPLE == 0
+    kind = StackedCache if by_kernels else KVCache
+    return kind.empty(
         layers=config.num_layers,
         rows=rows,
         heads=config.kv_heads,
         length=length,
         size=config.head_size,
         dtype=CACHE_DTYPE[dtype],
-        in_kernels=in_kernels,
     )
 
 
@@ -143,13 +148,17 @@ class Attention(nnx.Module):
         self.o = Linear(q_size, width, bias=always or config.output_bias, **kind)
         self.q_norm = RMSNorm(size, eps=config.norm_eps) if config.qk_norm else None
         self.k_norm = RMSNorm(size, eps=config.norm_eps) if config.qk_norm else None
-        self.layer = layer
         self.head_size = size
         self.window = config.window(layer)
         self.scale = score_scale(config, layer)
 
     def __call__(
-        self, x: jax.Array, norm: RMSNorm | LayerNorm, where: Any, cache: Any
+        self,
+        x: jax.Array,
+        norm: RMSNorm | LayerNorm,
+        where: Any,
+        cache: Any,
+        layer: Any,
     ) -> tuple[jax.Array, Any]:
         """Return what attention adds to `x` [B, S, W], and the cache with it in.
 
@@ -158,12 +167,19 @@ class Attention(nnx.Module):
           norm: what normalises it.
           where: the tokens' `Place` in a cache of its kind.
           cache: what is remembered so far.
+          layer: number of the block, which is where the cache keeps its columns; an int,
+            or int32 () in a loop over blocks.
         """
-        mixed, cache = self.mix_values(x, norm, where, cache)
+        mixed, cache = self.mix_values(x, norm, where, cache, layer)
         return self.o(mixed), cache
 
     def mix_values(
-        self, x: jax.Array, norm: RMSNorm | LayerNorm, where: Any, cache: Any
+        self,
+        x: jax.Array,
+        norm: RMSNorm | LayerNorm,
+        where: Any,
+        cache: Any,
+        layer: Any,
     ) -> tuple[jax.Array, Any]:
         """Return the values that the tokens `norm(x)` mix, [B, S, H D], and the cache."""
         q, k, v = map(self.heads, project(x, norm, self.q, self.k, self.v))
@@ -172,8 +188,8 @@ class Attention(nnx.Module):
         if where.rotary is not None:
             q, k = where.rotary(q), where.rotary(k)
         new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
-        cache = cache.write(self.layer, new_k, new_v, where.starts)
-        mixed = where.attend(q * self.scale, cache, self.layer, self.window)
+        cache = cache.write(layer, new_k, new_v, where.starts)
+        mixed = where.attend(q * self.scale, cache, layer, self.window)
         return mixed.reshape(*x.shape[:-1], -1), cache
 
     def heads(self, flat: jax.Array) -> jax.Array:
@@ -209,8 +225,9 @@ def attend(
     return jnp.moveaxis(mixed, 3, 1).reshape(b, s, h, d)
 
 
-def _attend_visible(q_BSHD, keys, values, positions, *, window):
+def _attend_visible(q_BSHD, keys, values, positions, layer, *, window):
     """Do what `attend_columns` does, in plain JAX."""
+    keys, values = keys[:, layer], values[:, layer]
     mask = visible(positions, keys.shape[2], window)
     return attend(q_BSHD, as_numbers(keys), as_numbers(values), mask)
 

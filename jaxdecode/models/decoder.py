@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxdecode.cache import KVCache, SharedCache
+from jaxdecode.cache import KVCache, SharedCache, StackedCache
 from jaxdecode.models.attention import empty_cache, place
+from jaxdecode.models.blocks import run_blocks
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.layers import (
     Embedding,
@@ -29,7 +30,8 @@ class Decoder(nnx.Module):
 
     Args:
       config: sizes and switches.
-      block: makes the block of a layer from (config, layer, dtype, rngs).
+      block: makes the block of a layer from (config, layer, dtype, rngs), called as
+        `run_blocks` says.
       norm: makes the last norm from (width, eps=...).
       dtype: "float32" or "bfloat16", the type of weights and cache.
       rngs: where initial weights come from; None for shapes without weights.
@@ -69,13 +71,18 @@ class Decoder(nnx.Module):
         del positions
         return self.embedding(tokens)
 
-    def init_cache(self, rows: int, length: int) -> KVCache:
+    def init_cache(self, rows: int, length: int) -> KVCache | StackedCache:
         """Return an empty cache for `rows` sequences of up to `length` tokens."""
         in_kernels = self.embedding.matrix.in_kernels
         return empty_cache(self.config, rows, length, self.dtype, in_kernels=in_kernels)
 
     def share_prompts(
-        self, cache: KVCache, lengths: jax.Array, *, beams: int, columns: int
+        self,
+        cache: KVCache | StackedCache,
+        lengths: jax.Array,
+        *,
+        beams: int,
+        columns: int,
     ) -> SharedCache:
         """Return a cache for `beams` continuations of each prompt that was read."""
         return SharedCache.of(cache, lengths, beams=beams, columns=columns)
@@ -91,8 +98,7 @@ class Decoder(nnx.Module):
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
         where, cache = place(positions, cache, self.config)
         x = self.embed(tokens, positions)
-        for block in self.layers:
-            x, cache = block(x, where, cache)
+        x, cache = run_blocks(self.layers, x, where, cache)
         return self._logits(x, at), cache
 
     def layer_logits(
@@ -129,8 +135,8 @@ class Decoder(nnx.Module):
                 )
         where, cache = place(positions, cache, self.config)
         outputs = [self.embed(tokens, positions)]
-        for block in self.layers:
-            x, cache = block(outputs[-1], where, cache)
+        for layer, block in enumerate(self.layers):
+            x, cache = block(outputs[-1], where, cache, layer)
             outputs.append(x)
         early = jnp.stack([self._logits(outputs[layer], at) for layer in layers])
         return self._logits(outputs[-1], at), early, cache

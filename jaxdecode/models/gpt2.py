@@ -57,8 +57,10 @@ class GPT2Block(nnx.Module):
         self.mlp_norm = LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = MLP(config, dtype, rngs)
 
-    def __call__(self, x: jax.Array, where: Any, cache: Any) -> tuple[jax.Array, Any]:
-        attended, cache = self.attention(x, self.attention_norm, where, cache)
+    def __call__(
+        self, x: jax.Array, where: Any, cache: Any, layer: Any
+    ) -> tuple[jax.Array, Any]:
+        attended, cache = self.attention(x, self.attention_norm, where, cache, layer)
         x = x + attended
         return x + self.mlp(self.mlp_norm(x)), cache
 

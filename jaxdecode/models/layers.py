@@ -13,6 +13,7 @@ from flax import nnx
 from jax import lax
 
 from jaxdecode.models.matrix import Matrix, matrix_of
+from jaxdecode.native import resolved
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
 CACHE_DTYPE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
@@ -73,7 +74,7 @@ class Linear(nnx.Module):
     @property
     def offset(self) -> jax.Array | None:
         """What is added to a product, float32 [O], or None."""
-        return _value(self.bias)
+        return _array(self.bias)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return project(x, None, self)[0]
@@ -143,11 +144,11 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.eps)
-        return x * scale * over_last(self.weight[...], x)
+        return x * scale * over_last(_array(self.weight), x)
 
-    def folded(self) -> tuple[jax.Array, float]:
+    def folded(self) -> tuple[Any, float]:
         """Return the weight and eps, for a product that normalises its rows itself."""
-        return self.weight[...], self.eps
+        return _value(self.weight), self.eps
 
 
 class LayerNorm(nnx.Module):
@@ -169,7 +170,8 @@ class LayerNorm(nnx.Module):
         centred = x - jnp.mean(x, axis=-1, keepdims=True)
         variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
         unit = centred * lax.rsqrt(variance + self.eps)
-        return unit * over_last(self.weight[...], x) + over_last(self.bias[...], x)
+        weight, bias = _array(self.weight), _array(self.bias)
+        return unit * over_last(weight, x) + over_last(bias, x)
 
     def folded(self) -> None:
         """Return None: no product normalises its rows like this."""
@@ -204,7 +206,13 @@ def _scale(outputs: int, dtype: str) -> nnx.Param | None:
 
 
 def _value(param: nnx.Param | None) -> Any:
+    """Return what a parameter holds: in a loop over layers, a `Choice`."""
     return None if param is None else param.get_value()
+
+
+def _array(param: nnx.Param | None) -> Any:
+    """Return a parameter as an array, or None."""
+    return resolved(_value(param))
 
 
 def _normal(rngs: nnx.Rngs | None, shape: tuple[int, ...], scale: float, dtype: str):

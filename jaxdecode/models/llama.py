@@ -57,8 +57,10 @@ class LlamaBlock(nnx.Module):
         self.mlp_norm = RMSNorm(config.width, eps=config.norm_eps)
         self.mlp = GatedMLP(config, dtype, rngs)
 
-    def __call__(self, x: jax.Array, where: Any, cache: Any) -> tuple[jax.Array, Any]:
-        attended, cache = self.attention(x, self.attention_norm, where, cache)
+    def __call__(
+        self, x: jax.Array, where: Any, cache: Any, layer: Any
+    ) -> tuple[jax.Array, Any]:
+        attended, cache = self.attention(x, self.attention_norm, where, cache, layer)
         x = x + attended
         return x + self.mlp(x, self.mlp_norm), cache
 

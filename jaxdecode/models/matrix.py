@@ -15,7 +15,7 @@ from jax import lax
 from jaxdecode.cache import from_bits, to_bits
 from jaxdecode.core.pytree import pytree
 from jaxdecode.models.quantize import join_rows, split_rows
-from jaxdecode.native import Panels, look_up, panel_products
+from jaxdecode.native import Choice, Panels, look_up, panel_products
 
 
 class Norm(Protocol):
@@ -25,7 +25,7 @@ class Norm(Protocol):
         """Return normalised rows."""
         ...
 
-    def folded(self) -> tuple[jax.Array, float] | None:
+    def folded(self) -> tuple[jax.Array | Choice, float] | None:
         """Return (weight, eps) of a root mean square norm; None for another kind."""
         ...
 
@@ -111,8 +111,8 @@ class Panelled:
       scale: float32 [O] for int8 numbers, else None.
     """
 
-    panels: Panels
-    scale: jax.Array | None
+    panels: Panels | Choice
+    scale: jax.Array | Choice | None
     in_kernels = True
 
     def products(self, x, others, norm):
@@ -135,9 +135,9 @@ class Panelled:
         return found if self.scale is None else found * self.scale[ids][..., None]
 
 
-def matrix_of(weight: Any, scale: jax.Array | None) -> Matrix:
+def matrix_of(weight: Any, scale: Any) -> Matrix:
     """Return the matrix of stored arrays, in the layout that they have."""
-    if isinstance(weight, Panels):
+    if isinstance(weight, (Panels, Choice)):
         return Panelled(weight, scale)
     return Dense(weight) if scale is None else Int8(weight, scale)
 

@@ -62,7 +62,7 @@ def _read(
     positions = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[:2])
     cache = empty_cache(config, x.shape[0], x.shape[1], "float32")
     where, cache = place(positions, cache, config)
-    mixed, _ = block.attention.mix_values(x, block.attention_norm, where, cache)
+    mixed, _ = block.attention.mix_values(x, block.attention_norm, where, cache, 0)
     between = x + block.attention.o(mixed)
     hidden = block.mlp.hidden(between, block.mlp_norm)
     inputs = {

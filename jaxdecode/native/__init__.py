@@ -5,9 +5,11 @@ from jaxdecode.native.attend import attend_columns as attend_columns
 from jaxdecode.native.library import current_platform as current_platform
 from jaxdecode.native.library import is_available as is_available
 from jaxdecode.native.library import why_unavailable as why_unavailable
+from jaxdecode.native.panels import Choice as Choice
 from jaxdecode.native.panels import Panels as Panels
 from jaxdecode.native.panels import look_up as look_up
 from jaxdecode.native.panels import pack as pack
+from jaxdecode.native.panels import resolved as resolved
 from jaxdecode.native.panels import unpack as unpack
 from jaxdecode.native.panels import unpacked as unpacked
 from jaxdecode.native.product import panel_products as panel_products

@@ -14,18 +14,19 @@ import numpy as np
 HEAD_MULTIPLE = 32  # numbers of a head that the kernel takes at once
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-def attend_columns(q_BSHD, keys, values, positions, window, twin):
+@functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))
+def attend_columns(q_BSHD, keys, values, positions, layer, window, twin):
     """Return what tokens gather from the columns up to their own.
 
     Args:
       q_BSHD: float32 queries, scaled; D a multiple of 32.
-      keys: float32, or uint16 words of bfloat16, [B, K, T, D].
+      keys: float32, or uint16 words of bfloat16, [B, L, K, T, D].
       values: the same.
       positions: int32 [B, S], each token's column.
+      layer: int32 (), which of the L layers is read.
       window: how many columns back a token sees; None for all. Static.
-      twin: the same in plain JAX, `twin(q_BSHD, keys, values, positions)`, for slopes.
-        Static.
+      twin: the same in plain JAX, `twin(q_BSHD, keys, values, positions, layer)`, for
+        slopes. Static.
 
     Returns:
       float32 [B, S, H, D].
@@ -35,7 +36,8 @@ def attend_columns(q_BSHD, keys, values, positions, window, twin):
     call = jax.ffi.ffi_call("jaxdecode_attend", result, vmap_method="expand_dims")
     # The kernel counts items by the leading axes, here [B, S]; those of 1 broadcast.
     keys, values = keys[:, None], values[:, None]
-    return call(q_BSHD, keys, values, positions, window=np.int64(window or 0))
+    window = np.int64(window or 0)
+    return call(q_BSHD, keys, values, positions, layer, window=window)
 
 
 @attend_columns.defjvp

@@ -62,27 +62,46 @@ static void prepare(const prepared* room, const float* rows, int64_t count, int6
   }
 }
 
+/* From how many alike the call's matrices are chosen: each is an operand. */
+static int64_t choices_of(const XLA_FFI_CallFrame* frame) {
+  const int scaled = operand(frame, 2)->dtype == XLA_FFI_DataType_U16;
+  const int64_t kinds = frame->rets.size * (scaled ? 2 : 1) + (attribute(frame, 0) >= 0.0f);
+  return (frame->args.size - 2) / kinds;
+}
+
+/* Which of them item `item` takes; the nearest for a number outside. */
+static int64_t chosen_of(const XLA_FFI_CallFrame* frame, int64_t choices, int64_t item) {
+  const int64_t asked =
+      *(const int32_t*)address(operand(frame, 1), 0, result(frame, 0), 2, item, 4);
+  return asked < 0 ? 0 : asked < choices ? asked : choices - 1;
+}
+
 static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item,
                                     const prepared* room) {
   const XLA_FFI_Buffer *rows = operand(frame, 0), *norm = NULL;
-  const XLA_FFI_DataType type = operand(frame, 1)->dtype;
+  const XLA_FFI_DataType type = operand(frame, 2)->dtype;
   const int scaled = type == XLA_FFI_DataType_U16;
   const float eps = attribute(frame, 0);
+  const int64_t choices = choices_of(frame), chosen = chosen_of(frame, choices, item);
   product_task task = {.matrices = frame->rets.size,
                        .strip = type == XLA_FFI_DataType_F32   ? strip_float32
                                 : type == XLA_FFI_DataType_U32 ? strip_bfloat16
                                                                : strip_int8};
-  if (eps >= 0.0f) norm = operand(frame, frame->args.size - 1);
+  if (eps >= 0.0f) norm = operand(frame, frame->args.size - choices + chosen);
   int64_t panels = 0;
   for (int64_t m = 0; m < task.matrices; m++) {
-    const XLA_FFI_Buffer *matrix = operand(frame, 1 + m), *out = result(frame, m);
+    const XLA_FFI_Buffer* matrix = operand(frame, 2 + m * choices + chosen);
+    const XLA_FFI_Buffer* out = result(frame, m);
     product* p = &task.of[m];
     *p = (product){.count = axis(out, 2), .outputs = axis(out, 1),
                    .steps = axis(matrix, 2), .rows = room->words,
                    .row_scale = room->row_scale};
     p->panels = address(matrix, 3, out, 2, item, scaled ? 2 : 4);
     p->out = (float*)out->data + item * p->count * p->outputs;
-    if (scaled) p->scale = address(operand(frame, 1 + task.matrices + m), 1, out, 2, item, 4);
+    if (scaled) {
+      const int64_t at = 2 + (task.matrices + m) * choices + chosen;
+      p->scale = address(operand(frame, at), 1, out, 2, item, 4);
+    }
     if (room->words == NULL) p->rows = address(rows, 2, out, 2, item, 4);
     panels += task.panels[m] = axis(matrix, 3);
   }
@@ -95,15 +114,17 @@ static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item
   return share(frame, product_parts, &task, panels * task.blocks);
 }
 
-/* (rows float32 [.., M, I], N matrices in panels [.., P, steps, 32]
-   [, N scales [.., O]][, norm weight [.., I]]) -> N times float32 [.., M, O].
+/* (rows float32 [.., M, I], chosen int32 [..], N x C matrices in panels
+   [.., P, steps, 32][, N x C scales [.., O]][, C norm weights [.., I]])
+   -> N times float32 [.., M, O].
+   Each of the N is one of C alike, number `chosen`.
    Panels of float32, of uint32 (bfloat16) or of uint16 (int8), which alone have scales.
    Attribute `eps`: float32, below 0 where rows are not normalised. */
 XLA_FFI_Error* jaxdecode_product(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
   if (frame->rets.size > MATRICES_MAX)
     return refuse(frame, "jaxdecode_product: too many matrices");
-  const XLA_FFI_Buffer *rows = operand(frame, 0), *matrix = operand(frame, 1);
+  const XLA_FFI_Buffer *rows = operand(frame, 0), *matrix = operand(frame, 2);
   prepared room = {0};
   if ((matrix->dtype != XLA_FFI_DataType_F32 || attribute(frame, 0) >= 0.0f) &&
       !make_room(&room, axis(rows, 2), axis(matrix, 2), axis(rows, 1)))
@@ -119,7 +140,7 @@ XLA_FFI_Error* jaxdecode_product(XLA_FFI_CallFrame* frame) {
 /* ---- attention ---- */
 
 typedef struct {
-  const XLA_FFI_Buffer *queries, *keys, *values, *positions, *out;
+  const XLA_FFI_Buffer *queries, *keys, *values, *positions, *layers, *out;
   int64_t window;
   atomic_int out_of_memory;
 } attention_task;
@@ -127,15 +148,19 @@ typedef struct {
 /* A part is one key head of one token. */
 static void attention_parts(const void* data, int64_t from, int64_t to) {
   attention_task* task = (attention_task*)data;
-  const int64_t kv_heads = axis(task->keys, 3);
+  const int64_t kv_heads = axis(task->keys, 3), layers = axis(task->keys, 4);
+  const int64_t layer_size = product_of_last(task->keys, 3);
   const int wide = task->keys->dtype == XLA_FFI_DataType_F32, bytes = wide ? 4 : 2;
   for (int64_t part = from; part < to; part++) {
     const int64_t item = part / kv_heads, columns = axis(task->keys, 2);
     const int64_t at = *(const int32_t*)address(task->positions, 0, task->out, 2, item, 4);
+    int64_t layer = *(const int32_t*)address(task->layers, 0, task->out, 2, item, 4);
+    layer = layer < 0 ? 0 : layer < layers ? layer : layers - 1;
+    const int64_t skip = layer * layer_size * bytes;
     const attention a = {
         .queries = address(task->queries, 2, task->out, 2, item, 4),
-        .keys = address(task->keys, 3, task->out, 2, item, bytes),
-        .values = address(task->values, 3, task->out, 2, item, bytes),
+        .keys = (const char*)address(task->keys, 4, task->out, 2, item, bytes) + skip,
+        .values = (const char*)address(task->values, 4, task->out, 2, item, bytes) + skip,
         .out = (float*)task->out->data + item * product_of_last(task->out, 2),
         .heads = axis(task->out, 2),
         .kv_heads = kv_heads,
@@ -147,14 +172,15 @@ static void attention_parts(const void* data, int64_t from, int64_t to) {
   }
 }
 
-/* (queries float32 [.., H, D], keys and values [.., K, T, D] float32 or uint16,
-   positions int32 [..]) -> float32 [.., H, D]; an item is one token.
+/* (queries float32 [.., H, D], keys and values [.., L, K, T, D] float32 or uint16,
+   positions int32 [..], layers int32 [..]) -> float32 [.., H, D]; an item is one token,
+   which reads one of the L layers.
    Attribute `window`: int64, 0 for all columns up to a token's own. */
 XLA_FFI_Error* jaxdecode_attend(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
   attention_task task = {.queries = operand(frame, 0), .keys = operand(frame, 1),
                          .values = operand(frame, 2), .positions = operand(frame, 3),
-                         .out = result(frame, 0),
+                         .layers = operand(frame, 4), .out = result(frame, 0),
                          .window = whole_attribute(frame, 0)};
   atomic_init(&task.out_of_memory, 0);
   const int64_t parts = items_in(task.out, 2) * axis(task.keys, 3);

@@ -37,6 +37,22 @@ class Panels:
     kind: str = static()
 
 
+@pytree
+class Choice:
+    """One of several values that are alike, chosen while the program runs.
+
+    A loop over layers multiplies by another matrix each time; the kernels are given all
+    of them and a number, so that none is moved for it.
+
+    Attributes:
+      options: C of them, `Panels` or arrays, of one shape and type.
+      chosen: int32 (), which one, in [0, C - 1].
+    """
+
+    options: tuple[Any, ...]
+    chosen: Any
+
+
 def pack(matrix: Any) -> Panels:
     """Return a float32, bfloat16 or int8 matrix [O, I] in panels; it may be traced."""
     kind = np.dtype(matrix.dtype).name
@@ -69,6 +85,14 @@ def unpack(panels: Panels) -> jax.Array:
 def unpacked(array: Any) -> Any:
     """Return an array as it is, and the matrix of `Panels`."""
     return unpack(array) if isinstance(array, Panels) else array
+
+
+def resolved(value: Any) -> Any:
+    """Return what was chosen of a `Choice`, and anything else as it is."""
+    if not isinstance(value, Choice):
+        return value
+    alike = jax.tree.map(lambda *leaves: jnp.stack(leaves), *value.options)
+    return jax.tree.map(lambda leaf: leaf[value.chosen], alike)
 
 
 def look_up(panels: Panels, ids: jax.Array) -> jax.Array:

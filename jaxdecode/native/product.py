@@ -6,23 +6,24 @@ inputs, one row like the next: a row's bits do not depend on how many rows there
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdecode.native.panels import Panels, unpack
+from jaxdecode.native.panels import Choice, Panels, resolved, unpack
 
 INT14 = 8191  # what the kernel rounds a row's largest entry to, for int8 matrices
 
 
 def panel_products(
     rows: jax.Array,
-    matrices: Sequence[Panels],
-    scales: Sequence[jax.Array | None],
+    matrices: Sequence[Panels | Choice],
+    scales: Sequence[jax.Array | Choice | None],
     *,
-    norm: jax.Array | None = None,
+    norm: jax.Array | Choice | None = None,
     eps: float = 0.0,
 ) -> list[jax.Array]:
     """Return `rows @ matrix.T` in float32 for several matrices of one kind.
@@ -32,7 +33,8 @@ def panel_products(
 
     Args:
       rows: float32 [M, I].
-      matrices: at most 4, each [O, I].
+      matrices: at most 4, each [O, I]. If one is a `Choice`, all are, and so are
+        `scales` and `norm`, with the same number chosen.
       scales: float32 [O] each, by which int8 matrices' outputs are multiplied; None for
         other kinds.
       norm: float32 [I]; rows are first divided by their root mean square and multiplied
@@ -43,20 +45,28 @@ def panel_products(
       float32 [M, O] each. Differentiable as if nothing was rounded, in `rows`, `norm`
       and float32 panels.
     """
-    shapes = tuple(matrix.shape for matrix in matrices)
-    words = [matrix.words for matrix in matrices]
-    given = [scale for scale in scales if scale is not None]
-    norms = [] if norm is None else [norm]
+    first = matrices[0]
+    chosen = first.chosen if isinstance(first, Choice) else np.int32(0)
+    options = [_options(matrix) for matrix in matrices]
+    shapes = tuple(alike[0].shape for alike in options)
+    words = [tuple(panels.words for panels in alike) for alike in options]
+    given = [_options(scale) for scale in scales if scale is not None]
+    norms = () if norm is None else _options(norm)
     eps = -1.0 if norm is None else eps
-    return _products(rows, words, given, norms, shapes, matrices[0].kind, eps)
+    return _products(rows, chosen, words, given, norms, shapes, options[0][0].kind, eps)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
-def _products(rows, words, scales, norms, shapes, kind, eps):
+def _options(value: Any) -> tuple[Any, ...]:
+    return value.options if isinstance(value, Choice) else (value,)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6, 7))
+def _products(rows, chosen, words, scales, norms, shapes, kind, eps):
     del kind  # the type of the words says it
     results = [jax.ShapeDtypeStruct((rows.shape[0], o), jnp.float32) for o, _ in shapes]
     call = jax.ffi.ffi_call("jaxdecode_product", results, vmap_method="expand_dims")
-    return list(call(rows, *words, *scales, *norms, eps=np.float32(eps)))
+    alike = [leaf for options in (*words, *scales, norms) for leaf in options]
+    return list(call(rows, chosen, *alike, eps=np.float32(eps)))
 
 
 @_products.defjvp
@@ -66,16 +76,19 @@ def _products_jvp(shapes, kind, eps, primals, tangents):
     return results, jax.jvp(plain, primals, tangents)[1]
 
 
-def _plain(rows, words, scales, norms, *, shapes, kind, eps):
+def _plain(rows, chosen, words, scales, norms, *, shapes, kind, eps):
     """Do the same in plain JAX, with rows that are not rounded."""
-    for norm in norms:
+    if norms:
+        norm = resolved(Choice(norms, chosen))
         size = lax.rsqrt(jnp.mean(rows * rows, axis=-1, keepdims=True) + eps)
         rows = rows * size * norm[None, :]
     results = []
-    for index, (word, shape) in enumerate(zip(words, shapes, strict=True)):
+    for index, (alike, shape) in enumerate(zip(words, shapes, strict=True)):
+        word = resolved(Choice(alike, chosen))
         matrix = unpack(Panels(word, shape=shape, kind=kind)).astype(jnp.float32)
         if scales:
-            matrix = matrix * scales[index][:, None]
+            scale = resolved(Choice(scales[index], chosen))
+            matrix = matrix * scale[:, None]
         results.append(
             lax.dot_general(
                 rows, matrix, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST

@@ -11,6 +11,7 @@ from jaxdecode.models.attention import _attend_visible
 from jaxdecode.native import attend_columns
 
 POSITIONS = np.asarray([0, 5, 15, 16, 29, 88], np.int32)
+LAYERS, LAYER = 3, 1  # of the cache, and which of them is read
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 
 
@@ -19,7 +20,7 @@ def case(dtype, heads=6, kv_heads=2, columns=89, size=32, seed=0):
     rng = np.random.default_rng(seed)
     rows = len(POSITIONS)
     q = rng.standard_normal((rows, heads, size), np.float32)
-    shape = (2, rows, kv_heads, columns, size)
+    shape = (2, rows, LAYERS, kv_heads, columns, size)
     kept = jnp.asarray(rng.standard_normal(shape, np.float32)).astype(dtype)
     words = jax.lax.bitcast_convert_type(kept, jnp.uint16)
     stored = kept if dtype == "float32" else words
@@ -29,6 +30,7 @@ def case(dtype, heads=6, kv_heads=2, columns=89, size=32, seed=0):
 def expected(q, numbers, window):
     """Softmax-weighted values of the columns each row sees, one by one."""
     q, out = np.asarray(q, np.float64), np.zeros(q.shape)
+    numbers = numbers[:, :, LAYER]
     group = q.shape[1] // numbers.shape[2]
     for b, position in enumerate(POSITIONS):
         first = max(0, position + 1 - (window or position + 1))
@@ -43,12 +45,12 @@ def attend(q, keys, values, window=None, positions=POSITIONS):
     """One token per row: [B, H, D]."""
     twin = functools.partial(_attend_visible, window=window)
     at = jnp.asarray(positions)[:, None]
-    return attend_columns(q[:, None], keys, values, at, window, twin)[:, 0]
+    return attend_columns(q[:, None], keys, values, at, LAYER, window, twin)[:, 0]
 
 
 def plain(q, keys, values):
     at = jnp.asarray(POSITIONS)[:, None]
-    return _attend_visible(q[:, None], keys, values, at, window=None)[:, 0]
+    return _attend_visible(q[:, None], keys, values, at, LAYER, window=None)[:, 0]
 
 
 @DTYPES
@@ -72,11 +74,11 @@ def test_it_equals_the_plain_form(dtype):
 def test_bits_depend_on_live_columns_only(dtype):
     q, keys, values, _ = case(dtype)
     whole = np.asarray(attend(q, keys, values))
-    dirt = jnp.full_like(keys[:, :, 30:], 7 if keys.dtype == jnp.uint16 else jnp.nan)
+    dirt = jnp.full_like(keys[:, :, :, 30:], 7 if keys.dtype == jnp.uint16 else jnp.nan)
     filled = [
-        jnp.concatenate([kept[:, :, :30], dirt], axis=2) for kept in (keys, values)
+        jnp.concatenate([kept[:, :, :, :30], dirt], axis=3) for kept in (keys, values)
     ]
-    cut = [kept[:, :, :30] for kept in (keys, values)]
+    cut = [kept[:, :, :, :30] for kept in (keys, values)]
     for other in (filled, cut):
         np.testing.assert_array_equal(attend(q, *other)[:5], whole[:5])
     alone = attend(q[3:4], keys[3:4], values[3:4], positions=POSITIONS[3:4])
@@ -112,9 +114,9 @@ def test_a_broken_number_is_not_hidden(place):
     if place == "query":
         q = q.at[2, :, 0].set(jnp.nan)
     elif place == "key":
-        keys = keys.at[2, :, 3, 0].set(jnp.nan)
+        keys = keys.at[2, LAYER, :, 3, 0].set(jnp.nan)
     else:
-        values = values.at[2, :, 3, :].set(jnp.nan)
+        values = values.at[2, LAYER, :, 3, :].set(jnp.nan)
     broken = np.asarray(attend(q, keys, values))
     assert np.isnan(broken[2]).all()
     np.testing.assert_array_equal(np.delete(broken, 2, 0), np.delete(sound, 2, 0))
@@ -127,7 +129,7 @@ def test_tokens_read_together_have_the_bits_of_tokens_read_alone(dtype):
     q = jnp.asarray(rng.standard_normal((len(POSITIONS), 3, 6, 32), np.float32))
     at = jnp.asarray(POSITIONS[:, None] // 2 + np.arange(3, dtype=np.int32))
     twin = functools.partial(_attend_visible, window=None)
-    together = np.asarray(attend_columns(q, keys, values, at, None, twin))
+    together = np.asarray(attend_columns(q, keys, values, at, LAYER, None, twin))
     for s in range(3):
         alone = attend(q[:, s], keys, values, positions=at[:, s])
         np.testing.assert_array_equal(together[:, s], alone)

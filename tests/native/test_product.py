@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdecode.models.quantize import quantize_matrix
-from jaxdecode.native import look_up, pack, panel_products, unpack
+from jaxdecode.native import Choice, look_up, pack, panel_products, unpack
 from jaxdecode.native.product import INT14
 
 KINDS = ["float32", "bfloat16", "int8"]
@@ -144,3 +144,52 @@ def test_a_broken_number_stays_in_its_row(kind):
     assert np.isnan(broken[4]).all()
     others = np.arange(9) != 4
     np.testing.assert_array_equal(broken[others], np.asarray(sound)[others])
+
+
+@EVERY_KIND
+def test_the_chosen_of_several_is_the_one_that_multiplies(kind):
+    kept = [[matrix_of(kind, (37, 24), 9 * m + c) for c in range(4)] for m in range(2)]
+    norms = [jnp.asarray(rows_of(1, 24, seed)[0]) for seed in range(4)]
+    rows = jnp.asarray(rows_of(5, 24))
+
+    def products(chosen):
+        def of(values):
+            return Choice(tuple(values), chosen)
+
+        panels = [of(pack(k[0]) for k in alike) for alike in kept]
+        scales = [None if kind != "int8" else of(k[1] for k in a) for a in kept]
+        return panel_products(rows, panels, scales, norm=of(norms), eps=1e-5)
+
+    looped = jax.lax.map(products, jnp.asarray([2, 0, 3, 1, 9, -1], jnp.int32))
+    for place, chosen in enumerate([2, 0, 3, 1, 3, 0]):  # the nearest, if outside
+        panels = [pack(alike[chosen][0]) for alike in kept]
+        scales = [alike[chosen][1] for alike in kept]
+        wanted = panel_products(rows, panels, scales, norm=norms[chosen], eps=1e-5)
+        for got, one in zip(looped, wanted, strict=True):
+            np.testing.assert_array_equal(got[place], one)
+
+
+def test_slopes_reach_the_chosen_matrix_and_norm_only():
+    kept = [matrix_of("float32", (37, 24), seed)[0] for seed in range(3)]
+    rows, push = jnp.asarray(rows_of(5, 24)), rows_of(5, 37, seed=2)
+
+    def pushed(panels, norms, chosen):
+        choice = Choice(tuple(panels), chosen)
+        norm = Choice(tuple(norms), chosen)
+        return (panel_products(rows, [choice], [None], norm=norm)[0] * push).sum()
+
+    panels, norms = (
+        [pack(k) for k in kept],
+        [jnp.full((24,), 0.5 + c) for c in range(3)],
+    )
+    slopes = jax.grad(pushed, argnums=(0, 1))(panels, norms, jnp.int32(1))
+
+    def lone(panels, norm):
+        return (panel_products(rows, [panels], [None], norm=norm)[0] * push).sum()
+
+    wanted = jax.grad(lone, argnums=(0, 1))(panels[1], norms[1])
+    np.testing.assert_allclose(slopes[0][1].words, wanted[0].words, atol=1e-5)
+    np.testing.assert_allclose(slopes[1][1], wanted[1], atol=1e-5)
+    for other in (0, 2):
+        assert not slopes[0][other].words.any()
+        assert not slopes[1][other].any()
