@@ -19,7 +19,7 @@ from jax import lax
 from jaxdecode.cache import KVCache, SharedCache, StackedCache, as_numbers
 from jaxdecode.core.numerics import NEG_INF
 from jaxdecode.core.pytree import pytree
-from jaxdecode.models.config import ModelConfig
+from jaxdecode.models.config import LayerKind, ModelConfig
 from jaxdecode.models.layers import (
     CACHE_DTYPE,
     LayerNorm,
@@ -41,12 +41,13 @@ class Place:
       positions: int32 [B, S], of the new tokens.
       masks: bool [B, 1, 1, S, T] by look-back window (None: no limit): whether token s
         attends to column t.
-      rotary: the rotation to the tokens' positions; None without rotary positions.
+      rotary: the rotation to the tokens' positions, by kind of layer; empty without
+        rotary positions.
     """
 
     positions: jax.Array
     masks: dict[int | None, jax.Array]
-    rotary: Rotation | None
+    rotary: dict[LayerKind, Rotation]
 
     @property
     def starts(self) -> jax.Array:
@@ -77,8 +78,10 @@ def place(
 
     Each kind of cache has its kind of place.
     """
-    windows = {config.window(layer) for layer in range(config.num_layers)}
-    rotary = rotation(positions, config) if config.is_rotary else None
+    kinds = {config.layer_kind(layer) for layer in range(config.num_layers)}
+    windows, rotary = {kind.window for kind in kinds}, {}
+    if config.is_rotary:
+        rotary = {kind: rotation(positions, kind, config.head_size) for kind in kinds}
     if isinstance(cache, SharedCache):
         if positions.shape[1] == 1:
             cache = cache.open(positions[:, 0])
@@ -149,7 +152,7 @@ class Attention(nnx.Module):
         self.q_norm = RMSNorm(size, eps=config.norm_eps) if config.qk_norm else None
         self.k_norm = RMSNorm(size, eps=config.norm_eps) if config.qk_norm else None
         self.head_size = size
-        self.window = config.window(layer)
+        self.kind = config.layer_kind(layer)
         self.scale = score_scale(config, layer)
 
     def __call__(
@@ -185,11 +188,11 @@ class Attention(nnx.Module):
         q, k, v = map(self.heads, project(x, norm, self.q, self.k, self.v))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        if where.rotary is not None:
-            q, k = where.rotary(q), where.rotary(k)
+        if self.kind in where.rotary:
+            q, k = map(where.rotary[self.kind], (q, k))
         new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
         cache = cache.write(layer, new_k, new_v, where.starts)
-        mixed = where.attend(q * self.scale, cache, layer, self.window)
+        mixed = where.attend(q * self.scale, cache, layer, self.kind.window)
         return mixed.reshape(*x.shape[:-1], -1), cache
 
     def heads(self, flat: jax.Array) -> jax.Array:

@@ -52,7 +52,10 @@ class Traits:
 LLAMA_TRAITS = Traits(
     name="llama",
     activations=("silu",),
-    switches=("qk_norm", "sliding_window", "sliding_layers", "rope_scaling"),
+    switches=(
+        *("qk_norm", "sliding_window", "sliding_layers"),
+        *("sliding_rope_theta", "rope_scaling"),
+    ),
     is_rotary=True,
     has_biases=False,
     can_balance=True,
@@ -105,6 +108,21 @@ class RopeScaling:
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class LayerKind:
+    """How attention looks at positions; layers of one kind share masks and angles.
+
+    Attributes:
+      window: how many positions it looks back over, itself included; None is all.
+      rope_theta: base of the rotary frequencies; None without rotary positions.
+      rope_scaling: how they are stretched, or None.
+    """
+
+    window: int | None
+    rope_theta: float | None
+    rope_scaling: RopeScaling | None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Describe a language model of the llama or the GPT-2 family by sizes and switches.
@@ -137,6 +155,8 @@ class ModelConfig:
       sliding_window: number of newest positions a token attends to, itself included;
         None is all.
       sliding_layers: indices of the layers with the window; None is every layer.
+      sliding_rope_theta: base of the rotary frequencies, never scaled, in layers with
+        the window; None is as in other layers.
       rope_theta: base of the rotary frequencies, > 0.
       rope_scaling: a `RopeScaling`, or None.
       scale_attention: gpt2: whether scores are divided by sqrt(D).
@@ -167,6 +187,7 @@ class ModelConfig:
     qk_norm: bool = False
     sliding_window: int | None = None
     sliding_layers: tuple[int, ...] | None = None
+    sliding_rope_theta: float | None = None
     rope_theta: float = 10000.0
     rope_scaling: RopeScaling | None = None
     scale_attention: bool = True
@@ -177,6 +198,8 @@ class ModelConfig:
         check.choice(self._who, "family", self.family, names)
         self._check_sizes()
         positive(self, "norm_eps", "rope_theta")
+        if self.sliding_rope_theta is not None:
+            positive(self, "sliding_rope_theta")
         self._check_booleans()
         self._check_heads()
         self._check_activation()
@@ -219,6 +242,15 @@ class ModelConfig:
         if self.sliding_layers is None or layer in self.sliding_layers:
             return self.sliding_window
         return None
+
+    def layer_kind(self, layer: int) -> LayerKind:
+        """Return how the attention of `layer` looks at positions."""
+        window = self.window(layer)
+        if not self.is_rotary:
+            return LayerKind(window, None, None)
+        if window is None or self.sliding_rope_theta is None:
+            return LayerKind(window, self.rope_theta, self.rope_scaling)
+        return LayerKind(window, self.sliding_rope_theta, None)
 
     @property
     def _who(self) -> str:

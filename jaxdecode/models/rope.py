@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core.pytree import pytree
-from jaxdecode.models.config import ModelConfig, RopeScaling
+from jaxdecode.models.config import LayerKind, RopeScaling
 
 
 @pytree
 class Rotation:
-    """Cosines and signed sines of every new token, shared by all layers.
+    """Cosines and signed sines of every new token, for all layers of one kind.
 
     Args:
       cos: float32 [B, S, 1, D].
@@ -35,9 +35,9 @@ class Rotation:
         return x * self.cos + swapped * self.sin
 
 
-def rotation(positions: jax.Array, config: ModelConfig) -> Rotation:
-    """Return the rotation for int32 `positions` [B, S]."""
-    speeds = jnp.asarray(frequencies(config))
+def rotation(positions: jax.Array, kind: LayerKind, size: int) -> Rotation:
+    """Return the rotation of heads of `size` to int32 `positions` [B, S]."""
+    speeds = jnp.asarray(frequencies(kind, size))
     angles = positions.astype(jnp.float32)[..., None] * speeds[None, None, :]
     cos, sin = jnp.cos(angles), jnp.sin(angles)  # [B, S, D/2]
     return Rotation(
@@ -46,11 +46,10 @@ def rotation(positions: jax.Array, config: ModelConfig) -> Rotation:
     )
 
 
-def frequencies(config: ModelConfig) -> np.ndarray:
-    """Return the angle per position of each plane, float32 [D/2]."""
-    size = config.head_size
-    plain = config.rope_theta ** -(np.arange(0, size, 2, dtype=np.float64) / size)
-    scaling = config.rope_scaling
+def frequencies(kind: LayerKind, size: int) -> np.ndarray:
+    """Return the angle per position of each plane of a rotary kind, float32 [D/2]."""
+    plain = kind.rope_theta ** -(np.arange(0, size, 2, dtype=np.float64) / size)
+    scaling = kind.rope_scaling
     if scaling is None:
         return plain.astype(np.float32)
     if scaling.kind == "linear":

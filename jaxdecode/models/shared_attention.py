@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxdecode.cache import SharedCache
 from jaxdecode.core.numerics import NEG_INF
 from jaxdecode.core.pytree import pytree
+from jaxdecode.models.config import LayerKind
 from jaxdecode.models.matrix import batched_matmul
 from jaxdecode.models.rope import Rotation
 
@@ -26,12 +27,12 @@ class SharedPlace:
       starts: int32 [B * N], the tokens' positions.
       masks: by look-back window, bool [B, 1, N, 1, P] for the prompt's columns and bool
         [B, 1, N, 1, T] for the added ones.
-      rotary: the rotation to the tokens' positions; None without rotary positions.
+      rotary: the rotation to the tokens' positions, by kind of layer.
     """
 
     starts: jax.Array
     masks: dict[int | None, tuple[jax.Array, jax.Array]]
-    rotary: Rotation | None
+    rotary: dict[LayerKind, Rotation]
 
     def attend(
         self, q_BSHD: jax.Array, cache: SharedCache, layer: int, window: int | None
@@ -61,7 +62,7 @@ def shared_place(
     positions: jax.Array,
     cache: SharedCache,
     windows: set[int | None],
-    rotary: Rotation | None,
+    rotary: dict[LayerKind, Rotation],
 ) -> SharedPlace:
     """Return the `SharedPlace` of one token per beam, positions int32 [B * N, 1].
 

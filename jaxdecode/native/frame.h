@@ -54,6 +54,32 @@ static XLA_FFI_Error* refuse(const XLA_FFI_CallFrame* frame, const char* message
   return frame->api->XLA_FFI_Error_Create(&ask);
 }
 
+/* What a buffer must be: of one of some types, with at least so many axes. */
+typedef struct {
+  uint64_t types; /* a bit for each `XLA_FFI_DataType` */
+  int64_t axes;
+} expected;
+
+#define TYPE(name) (1ull << XLA_FFI_DataType_##name)
+
+static int is_as(const XLA_FFI_Buffer* b, expected wanted) {
+  return (wanted.types >> b->dtype & 1) && b->rank >= wanted.axes;
+}
+
+/* Refuse a call whose first operands or results are not as expected, so that a wrong one
+   is an error and not a stray read. There may be more; lists end with {0}. */
+static XLA_FFI_Error* expect(const XLA_FFI_CallFrame* frame, const char* message,
+                             const expected* operands, const expected* results) {
+  int64_t count = 0;
+  for (; operands[count].types; count++)
+    if (count >= frame->args.size || !is_as(operand(frame, count), operands[count]))
+      return refuse(frame, message);
+  for (count = 0; results[count].types; count++)
+    if (count >= frame->rets.size || !is_as(result(frame, count), results[count]))
+      return refuse(frame, message);
+  return NULL;
+}
+
 /* Whether XLA only asks which interface this was compiled for, which is then told. */
 static int is_question(const XLA_FFI_CallFrame* frame) {
   XLA_FFI_Extension_Base* asked = frame->extension_start;

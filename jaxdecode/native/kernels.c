@@ -21,7 +21,7 @@ typedef struct {
 } product_task;
 
 /* A part is one panel of one matrix, times a block of rows. */
-static void product_parts(const void* data, int64_t from, int64_t to) {
+static void product_parts(void* data, int64_t from, int64_t to) {
   const product_task* task = data;
   for (int64_t part = from; part < to; part++) {
     int64_t panel = part / task->blocks, m = 0;
@@ -114,6 +114,29 @@ static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item
   return share(frame, product_parts, &task, panels * task.blocks);
 }
 
+static XLA_FFI_Error* expect_product(const XLA_FFI_CallFrame* frame) {
+  static const char* const wrong = "jaxdecode_product: other operands or results";
+  XLA_FFI_Error* error = expect(
+      frame, wrong,
+      (expected[]){{TYPE(F32), 2}, {TYPE(S32), 0}, {TYPE(F32) | TYPE(U32) | TYPE(U16), 3}, {0}},
+      (expected[]){{TYPE(F32), 2}, {0}});
+  if (error != NULL) return error;
+  if (frame->rets.size > MATRICES_MAX)
+    return refuse(frame, "jaxdecode_product: too many matrices");
+  const int64_t choices = choices_of(frame), matrices = frame->rets.size * choices;
+  const uint64_t type = 1ull << operand(frame, 2)->dtype;
+  const int64_t scales = type == TYPE(U16) ? matrices : 0;
+  const int64_t norms = attribute(frame, 0) >= 0.0f ? choices : 0;
+  if (choices < 1 || frame->args.size != 2 + matrices + scales + norms)
+    return refuse(frame, wrong);
+  for (int64_t i = 2; i < frame->args.size; i++) {
+    const expected matrix = {type, 3}, vector = {TYPE(F32), 1};
+    if (!is_as(operand(frame, i), i < 2 + matrices ? matrix : vector))
+      return refuse(frame, wrong);
+  }
+  return NULL;
+}
+
 /* (rows float32 [.., M, I], chosen int32 [..], N x C matrices in panels
    [.., P, steps, 32][, N x C scales [.., O]][, C norm weights [.., I]])
    -> N times float32 [.., M, O].
@@ -122,14 +145,13 @@ static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item
    Attribute `eps`: float32, below 0 where rows are not normalised. */
 XLA_FFI_Error* jaxdecode_product(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
-  if (frame->rets.size > MATRICES_MAX)
-    return refuse(frame, "jaxdecode_product: too many matrices");
+  XLA_FFI_Error* error = expect_product(frame);
+  if (error != NULL) return error;
   const XLA_FFI_Buffer *rows = operand(frame, 0), *matrix = operand(frame, 2);
   prepared room = {0};
   if ((matrix->dtype != XLA_FFI_DataType_F32 || attribute(frame, 0) >= 0.0f) &&
       !make_room(&room, axis(rows, 2), axis(matrix, 2), axis(rows, 1)))
     return refuse(frame, "jaxdecode_product: no memory for the rows");
-  XLA_FFI_Error* error = NULL;
   const int64_t items = items_in(result(frame, 0), 2);
   for (int64_t item = 0; item < items && error == NULL; item++)
     error = multiply_item(frame, item, &room);
@@ -146,8 +168,8 @@ typedef struct {
 } attention_task;
 
 /* A part is one key head of one token. */
-static void attention_parts(const void* data, int64_t from, int64_t to) {
-  attention_task* task = (attention_task*)data;
+static void attention_parts(void* data, int64_t from, int64_t to) {
+  attention_task* task = data;
   const int64_t kv_heads = axis(task->keys, 3), layers = axis(task->keys, 4);
   const int64_t layer_size = product_of_last(task->keys, 3);
   const int wide = task->keys->dtype == XLA_FFI_DataType_F32, bytes = wide ? 4 : 2;
@@ -178,13 +200,19 @@ static void attention_parts(const void* data, int64_t from, int64_t to) {
    Attribute `window`: int64, 0 for all columns up to a token's own. */
 XLA_FFI_Error* jaxdecode_attend(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
+  const expected stored = {TYPE(F32) | TYPE(U16), 4};
+  XLA_FFI_Error* error = expect(
+      frame, "jaxdecode_attend: other operands or results",
+      (expected[]){{TYPE(F32), 2}, stored, stored, {TYPE(S32), 0}, {TYPE(S32), 0}, {0}},
+      (expected[]){{TYPE(F32), 2}, {0}});
+  if (error != NULL) return error;
   attention_task task = {.queries = operand(frame, 0), .keys = operand(frame, 1),
                          .values = operand(frame, 2), .positions = operand(frame, 3),
                          .layers = operand(frame, 4), .out = result(frame, 0),
                          .window = whole_attribute(frame, 0)};
   atomic_init(&task.out_of_memory, 0);
   const int64_t parts = items_in(task.out, 2) * axis(task.keys, 3);
-  XLA_FFI_Error* error = share(frame, attention_parts, &task, parts);
+  error = share(frame, attention_parts, &task, parts);
   if (error == NULL && atomic_load(&task.out_of_memory))
     return refuse(frame, "jaxdecode_attend: no memory for the scores");
   return error;
@@ -198,8 +226,8 @@ typedef struct {
   atomic_int out_of_memory;
 } best_task;
 
-static void best_parts(const void* data, int64_t from, int64_t to) {
-  best_task* task = (best_task*)data;
+static void best_parts(void* data, int64_t from, int64_t to) {
+  best_task* task = data;
   const int64_t k = axis(task->out, 1);
   entry* heap = malloc((size_t)k * sizeof(entry));
   if (heap == NULL) atomic_store(&task->out_of_memory, 1);
@@ -214,10 +242,14 @@ static void best_parts(const void* data, int64_t from, int64_t to) {
    Attribute `chunk`: int64, entries of a chunk. k is at least 1. */
 XLA_FFI_Error* jaxdecode_best(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
+  XLA_FFI_Error* error = expect(frame, "jaxdecode_best: other operands or results",
+                                (expected[]){{TYPE(F32), 1}, {TYPE(F32), 1}, {0}},
+                                (expected[]){{TYPE(S32), 1}, {0}});
+  if (error != NULL) return error;
   best_task task = {.rows = operand(frame, 0), .maxima = operand(frame, 1),
                     .out = result(frame, 0), .chunk = whole_attribute(frame, 0)};
   atomic_init(&task.out_of_memory, 0);
-  XLA_FFI_Error* error = share(frame, best_parts, &task, items_in(task.out, 1));
+  error = share(frame, best_parts, &task, items_in(task.out, 1));
   if (error == NULL && atomic_load(&task.out_of_memory))
     return refuse(frame, "jaxdecode_best: no memory for the candidates");
   return error;
@@ -231,7 +263,7 @@ typedef struct {
 } bounds_task;
 
 /* A part is one chunk of one row. */
-static void bounds_parts(const void* data, int64_t from, int64_t to) {
+static void bounds_parts(void* data, int64_t from, int64_t to) {
   const bounds_task* task = data;
   const int64_t chunks = axis(task->out, 1), size = axis(task->rows, 1);
   for (int64_t part = from; part < to; part++) {
@@ -249,7 +281,12 @@ static void bounds_parts(const void* data, int64_t from, int64_t to) {
    -> float32 [.., C]. Attribute `chunk`: int64, entries of a chunk. */
 XLA_FFI_Error* jaxdecode_bounds(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
-  const bounds_task task = {.rows = operand(frame, 0), .keys = operand(frame, 1),
+  XLA_FFI_Error* error =
+      expect(frame, "jaxdecode_bounds: other operands or results",
+             (expected[]){{TYPE(F32), 1}, {TYPE(U32), 1}, {TYPE(F32), 0}, {0}},
+             (expected[]){{TYPE(F32), 1}, {0}});
+  if (error != NULL) return error;
+  bounds_task task = {.rows = operand(frame, 0), .keys = operand(frame, 1),
                             .reached = operand(frame, 2), .out = result(frame, 0),
                             .chunk = whole_attribute(frame, 0)};
   if (task.chunk > CHUNK_MAX || task.chunk % LANES)

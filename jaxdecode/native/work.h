@@ -12,11 +12,11 @@ thread is busy it does the whole work itself. */
 #include "xla/ffi/api/c_api.h"
 
 /* Does the parts `from` to `to` of the work that `task` describes. */
-typedef void work_function(const void* task, int64_t from, int64_t to);
+typedef void work_function(void* task, int64_t from, int64_t to);
 
 typedef struct {
   work_function* function;
-  const void* task; /* alive until every part is done */
+  void* task; /* alive until every part is done */
   int64_t parts, grain;
   atomic_llong next, done;
   atomic_int users; /* threads that may still look at this */
@@ -56,7 +56,7 @@ static int64_t threads_of(const XLA_FFI_CallFrame* frame) {
 }
 
 static XLA_FFI_Error* share(const XLA_FFI_CallFrame* frame, work_function* function,
-                            const void* task, int64_t parts) {
+                            void* task, int64_t parts) {
   int64_t threads = threads_of(frame);
   if (threads > parts) threads = parts;
   work* w = threads > 1 ? malloc(sizeof(work)) : NULL;

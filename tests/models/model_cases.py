@@ -52,6 +52,12 @@ CASES = {
     "qwen3": varied(qk_norm=True, head_dim=10, norm_eps=1e-6),
     "mistral": varied(sliding_window=5),
     "one_layer_slides": varied(sliding_window=3, sliding_layers=(1,)),
+    "two_rotary_bases": varied(
+        sliding_window=4,
+        sliding_layers=(0,),
+        sliding_rope_theta=7.0,
+        rope_scaling=RopeScaling("linear", factor=2.0),
+    ),
     "linear_rope": varied(rope_scaling=RopeScaling("linear", factor=4.0)),
     "llama3_rope": varied(rope_scaling=LLAMA3, rope_theta=100.0),
     "gpt2": varied(**GPT2, tied_output=True),

@@ -63,7 +63,7 @@ def test_rotation_turns_each_plane_by_its_scaled_angle(scaling):
     config = varied(head_dim=16, rope_theta=100.0, rope_scaling=scaling)
     positions = jnp.asarray([[0, 1, 2], [40, 41, 42]], jnp.int32)
     heads = np.random.default_rng(0).standard_normal((2, 3, 5, 16)).astype(np.float32)
-    got = rotation(positions, config)(jnp.asarray(heads))
+    got = rotation(positions, config.layer_kind(0), 16)(jnp.asarray(heads))
     plain = None if scaling is None else dataclasses.asdict(scaling)
     for b, s, h in np.ndindex(2, 3, 5):
         expected = reference.rotate(
@@ -75,7 +75,7 @@ def test_rotation_turns_each_plane_by_its_scaled_angle(scaling):
 def test_llama3_scaling_keeps_fast_planes_stretches_slow_ones_and_blends_between():
     config = varied(head_dim=16, rope_theta=100.0, rope_scaling=LLAMA3)
     plain = 100.0 ** (-np.arange(8) / 8)
-    ratio = plain / frequencies(config)
+    ratio = plain / frequencies(config.layer_kind(0), 16)
     assert np.isclose(ratio, 1.0).any()
     assert np.isclose(ratio, 8.0).any()
     assert ((ratio > 1.01) & (ratio < 7.99)).any()

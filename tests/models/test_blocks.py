@@ -27,7 +27,11 @@ SIZES = ModelConfig(
     head_dim=32,
 )
 GPT2 = {"family": "gpt2", "activation": "gelu_new", "num_kv_heads": 2}
-ALTERNATING = {"sliding_window": 3, "sliding_layers": (0, 2, 4)}
+ALTERNATING = {
+    "sliding_window": 3,
+    "sliding_layers": (0, 2, 4),
+    "sliding_rope_theta": 7.0,
+}
 KINDS = {  # changes, and how many blocks a compiled program then holds
     "alike": ({}, 1),
     "biases": ({"qkv_bias": True, "mlp_bias": True, "qk_norm": True}, 1),

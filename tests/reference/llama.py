@@ -50,13 +50,15 @@ def _llama_attention(config, p, i, h):
     if config["qk_norm"]:
         q = rms_norm(q, p[at + "q_norm.weight"], config["norm_eps"])
         k = rms_norm(k, p[at + "k_norm.weight"], config["norm_eps"])
+    layers = config["sliding_layers"]
+    window = config["sliding_window"] if layers is None or i in layers else None
     theta, scaling = config["rope_theta"], config["rope_scaling"]
+    if window is not None and config["sliding_rope_theta"] is not None:
+        theta, scaling = config["sliding_rope_theta"], None
     for heads in (q, k):
         for s in range(heads.shape[0]):
             for j in range(heads.shape[1]):
                 heads[s, j] = rotate(heads[s, j], s, theta, scaling)
-    layers = config["sliding_layers"]
-    window = config["sliding_window"] if layers is None or i in layers else None
     scale = 1 / math.sqrt(config["head_dim"])
     mixed = attention(q, k, v, scale=scale, window=window)
     return linear(p, at + "o", mixed.reshape(len(h), -1))

@@ -290,7 +290,8 @@ def _scaling_of_factors(options: dict[str, Any], keys: GGUFKeys) -> RopeScaling 
         return named
     scaling = RopeScaling("llama3", float(factors.max()), 1.0, 4.0, 8192)
     scaled = dataclasses.replace(plain, rope_scaling=scaling)
-    expected = frequencies(plain) / frequencies(scaled)
+    slower = frequencies(scaled.layer_kind(0), plain.head_size)
+    expected = frequencies(plain.layer_kind(0), plain.head_size) / slower
     if named is not None or not np.allclose(factors, expected, rtol=1e-4):
         raise CheckpointError(
             f"{ROPE_FACTORS} is not the llama 3 scaling of 8192 positions and is not "

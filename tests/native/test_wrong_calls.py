@@ -1,0 +1,72 @@
+"""A kernel that is given something else says so, and reads nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdecode.native import is_available
+
+pytestmark = pytest.mark.skipif(not is_available(), reason="the kernels are missing")
+
+F, S, U, H = np.float32, np.int32, np.uint32, np.uint16
+EPS, WINDOW, CHUNK = {"eps": F(-1)}, {"window": np.int64(0)}, {"chunk": np.int64(16)}
+PANELS = (1, 4, 32)
+KEYS = (1, 2, 1, 8, 32)
+
+
+def call(name, operands, result, attributes):
+    arrays = [jnp.zeros(shape, dtype) for shape, dtype in operands]
+    wanted = jax.ShapeDtypeStruct(*result)
+    return jax.ffi.ffi_call(f"jaxdecode_{name}", wanted)(*arrays, **attributes)
+
+
+RIGHT = {
+    "product": ([((2, 4), F), ((), S), (PANELS, F)], ((2, 32), F), EPS),
+    "attend": (
+        [((1, 2, 32), F), (KEYS, F), (KEYS, F), ((1,), S), ((), S)],
+        ((1, 2, 32), F),
+        WINDOW,
+    ),
+    "best": ([((32,), F), ((2,), F)], ((3,), S), CHUNK),
+    "bounds": ([((32,), F), ((2,), U), ((), F)], ((2,), F), CHUNK),
+}
+WRONG = {
+    "product": [(1, ((), F)), (2, (PANELS, S)), (2, ((4, 32), F)), (2, (PANELS, H))],
+    "attend": [(0, ((1, 2, 32), S)), (1, (KEYS, S)), (2, (KEYS[2:], F)), (4, ((), F))],
+    "best": [(0, ((32,), S)), (1, ((), F))],
+    "bounds": [(1, ((2,), F)), (0, ((), F))],
+}
+CASES = [(name, *change) for name, changes in WRONG.items() for change in changes]
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_right_call_passes(name):
+    assert np.isfinite(call(name, *RIGHT[name])).all()
+
+
+@pytest.mark.parametrize(("name", "place", "operand"), CASES)
+def test_another_type_or_too_few_axes_are_refused(name, place, operand):
+    operands, result, attributes = RIGHT[name]
+    changed = [*operands[:place], operand, *operands[place + 1 :]]
+    with pytest.raises(Exception, match=f"jaxdecode_{name}: other operands or results"):
+        call(name, changed, result, attributes)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_missing_operands_and_other_results_are_refused(name):
+    operands, (shape, _), attributes = RIGHT[name]
+    result = RIGHT[name][1]
+    for given, wanted in ((operands[:-1], result), (operands, (shape, np.int8))):
+        with pytest.raises(Exception, match=f"jaxdecode_{name}: other operands"):
+            call(name, given, wanted, attributes)
+
+
+def test_panels_beyond_whole_choices_are_refused():
+    operands, result, attributes = RIGHT["product"]
+    normed = {"eps": F(1e-5)}  # a weight for each choice is missing
+    with pytest.raises(Exception, match="jaxdecode_product: other operands"):
+        call("product", operands, result, normed)
+    mixed = [*operands, ((1, 4, 32), U)]
+    with pytest.raises(Exception, match="jaxdecode_product: other operands"):
+        call("product", mixed, result, attributes)
