@@ -23,10 +23,10 @@ import jax
 import measure
 import numpy as np
 import peers
+from models import model_of
 
-import jaxdecode as jd
 from jaxdecode.decode.beam import beam_search
-from jaxdecode.models import SHAPES, build, random_params
+from jaxdecode.models import SHAPES
 from jaxdecode.weights import resolve
 
 
@@ -71,13 +71,6 @@ def _thread_counts() -> list[int]:
 
 
 @functools.cache
-def _model(shape: str | None, dtype: str) -> Any:
-    if shape is None:
-        return jd.load("smollm2-135m", dtype=dtype).model
-    return build(SHAPES[shape], random_params(SHAPES[shape]), dtype)
-
-
-@functools.cache
 def _hugging_face(shape: str | None, dtype: str) -> Any:
     if shape is not None:
         return peers.hugging_face_random(shape, dtype).model
@@ -85,7 +78,7 @@ def _hugging_face(shape: str | None, dtype: str) -> Any:
 
 
 def _measure(options, dtype: str, beams: int) -> list[dict[str, Any]]:
-    model = _model(options.shape, dtype)
+    model = model_of(options.shape, dtype)
     rng = np.random.default_rng(0)
     prompts = rng.integers(5, 40000, (options.batch, options.context)).tolist()
     new_tokens, missing = options.new_tokens, []

@@ -63,7 +63,14 @@ _CONTENTS = {
         "to_dict",
     ),
     "jaxdecode.sampling": ("apply", "sample"),
-    "jaxdecode.models": ("from_function", "from_linen"),
+    "jaxdecode.models": (
+        "from_encoder_decoder",
+        "from_function",
+        "from_linen",
+        "from_logits_function",
+        "from_recurrent",
+        "from_single",
+    ),
     "jaxdecode.decode": (
         "Generation",
         "Score",
@@ -119,8 +126,12 @@ if TYPE_CHECKING:
     from jaxdecode.core.status import Status as Status
     from jaxdecode.decode import *  # noqa: F403
     from jaxdecode.decode.beam import *  # noqa: F403
+    from jaxdecode.models import from_encoder_decoder as from_encoder_decoder
     from jaxdecode.models import from_function as from_function
     from jaxdecode.models import from_linen as from_linen
+    from jaxdecode.models import from_logits_function as from_logits_function
+    from jaxdecode.models import from_recurrent as from_recurrent
+    from jaxdecode.models import from_single as from_single
     from jaxdecode.sampling import apply as apply
     from jaxdecode.sampling import sample as sample
     from jaxdecode.text import LanguageModel as LanguageModel

@@ -7,6 +7,7 @@ import pathlib
 import jax
 import pytest
 
+import jaxdecode as jd
 from jaxdecode.native import why_unavailable
 
 FOLDER = pathlib.Path(__file__).parent.parent / "scripts" / "examples"
@@ -86,5 +87,19 @@ def test_a_sweep_has_a_row_per_setting_and_comes_out_the_same_twice(capsys):
     rows = example("sweep").main(options)
     assert [row["temperature"] for row in rows] == [0.5, 1.5]
     assert rows[0]["mean_logprob"] > rows[1]["mean_logprob"]
+    options[options.index("0.5")] = "0.6"  # other settings are the same program
+    with jd.testing.count_compiles() as compiles:
+        other = example("sweep").main(options)
+    assert compiles.count == 0
+    assert other != rows
+    options[options.index("0.6")] = "0.5"
     assert example("sweep").main(options) == rows
     assert capsys.readouterr().out.count("| 0.5 |") == 2
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("wrong", [["--top-ps", "1.5"], ["--samples", "0"]])
+def test_a_sweep_names_a_setting_out_of_range(wrong, capsys):
+    with pytest.raises(SystemExit):
+        example("sweep").main(["The sea", *wrong])
+    assert wrong[1] in capsys.readouterr().err

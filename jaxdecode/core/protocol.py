@@ -7,6 +7,24 @@ asks `isinstance(model, ...)` and has another way for models without it.
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
+
+
+class ModelError(ValueError):
+    """A model that does not keep the `Model` protocol."""
+
+
+def logits_of(
+    model: "Model",
+    tokens: jax.Array,
+    positions: jax.Array,
+    cache: Any,
+    *,
+    at: jax.Array | None = None,
+) -> tuple[jax.Array, Any]:
+    """Call a model and return its logits as float32, and the new cache."""
+    logits, cache = model(tokens, positions, cache, at=at)
+    return logits.astype(jnp.float32), cache
 
 
 @runtime_checkable
@@ -62,7 +80,8 @@ class Model(Protocol):
           at: int32 [B], the only column of each row whose logits are needed; None: all.
 
         Returns:
-          float32 logits [B, S, V], or [B, V] with `at`; and the new cache.
+          Logits [B, S, V], or [B, V] with `at`, float32 (another floating-point type
+          is converted); and the new cache, its leaves as before.
         """
         ...
 

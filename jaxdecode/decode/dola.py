@@ -14,7 +14,7 @@ from jaxdecode.core.protocol import ExposesLayers, Model
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.core.shapes import PerRow, Scalar, TokenIds
 from jaxdecode.decode.guidance import per_row
-from jaxdecode.decode.programs import check_model
+from jaxdecode.decode.model_check import check_model
 
 
 @pytree
@@ -32,6 +32,7 @@ class LayerContrast:
     model: Any
     alpha: Scalar
     layers: tuple[int, ...] = static()
+    keeps_protocol = True  # if the model inside does
 
     @property
     def vocab_size(self) -> int:
@@ -64,6 +65,7 @@ class LayerContrast:
         last, early, model_cache = self.model.layer_logits(
             tokens, positions, cache["model"], layers=self.layers, at=at
         )
+        last, early = last.astype(jnp.float32), early.astype(jnp.float32)
         alpha = cache["alpha"].reshape((-1,) + (1,) * (last.ndim - 1))
         return _layer_contrast(last, early, alpha), cache | {"model": model_cache}
 

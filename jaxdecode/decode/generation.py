@@ -14,7 +14,8 @@ from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree
 from jaxdecode.core.shapes import Array, KeyLike, PerRow, TokenIds, TokenLists
 from jaxdecode.decode import steps
-from jaxdecode.decode.programs import check_model, compiled
+from jaxdecode.decode.model_check import check_model
+from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.request import Options, Request, cut_columns, prepare
 from jaxdecode.decode.rows import Rows, any_running, generated_tokens

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core import check
-from jaxdecode.core.protocol import Model
+from jaxdecode.core.protocol import Model, logits_of
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.core.rows import repeat_rows
 from jaxdecode.core.shapes import PerRow, Scalar, TokenLists
+from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.prefilling import prefill
-from jaxdecode.decode.programs import check_model
 from jaxdecode.decode.prompts import Prompts, as_prompts
 
 FORMS = ("log_softmax", "raw")
@@ -44,6 +44,7 @@ class Guided:
     tokens: Any
     lengths: Any
     form: str = static(default="log_softmax")
+    keeps_protocol = True  # if the model inside does
 
     @property
     def vocab_size(self) -> int:
@@ -107,8 +108,8 @@ class Guided:
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
         """Return float32 logits [B, S, V] of tokens [B, S] ([B, V] with `at`)."""
-        conditional, conditional_cache = self.model(
-            tokens, positions, cache["conditional"], at=at
+        conditional, conditional_cache = logits_of(
+            self.model, tokens, positions, cache["conditional"], at=at
         )
         is_new = cache["prompt_length"] == 0
         last = cache["unconditional"]["last"]
@@ -159,10 +160,11 @@ class Guided:
         new_positions = positions[:, :1] + skipped + steps + offset
         source = jnp.minimum(steps + skipped, width - 1)
         generated = jnp.take_along_axis(tokens, source, axis=1)
+        given = generated, new_positions, unconditional["cache"]
         if at is not None:
             back = jnp.maximum(at - skipped[:, 0], 0)
-            return self.model(generated, new_positions, unconditional["cache"], at=back)
-        logits, new_cache = self.model(generated, new_positions, unconditional["cache"])
+            return logits_of(self.model, *given, at=back)
+        logits, new_cache = logits_of(self.model, *given)
         back = jnp.broadcast_to(jnp.maximum(steps - skipped, 0), (count, width))
         return jax.vmap(lambda rows, index: rows[index])(logits, back), new_cache
 
@@ -184,6 +186,7 @@ class Contrastive:
     alpha: Scalar
     beta: Scalar
     temperature: Scalar
+    keeps_protocol = True  # if the models inside do
 
     @property
     def vocab_size(self) -> int:
@@ -229,10 +232,11 @@ class Contrastive:
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
         """Return float32 logits [B, S, V] of tokens [B, S] ([B, V] with `at`)."""
+        given = tokens, positions
         return self._combine(
             cache,
-            self.expert(tokens, positions, cache["expert"], at=at),
-            self.amateur(tokens, positions, cache["amateur"], at=at),
+            logits_of(self.expert, *given, cache["expert"], at=at),
+            logits_of(self.amateur, *given, cache["amateur"], at=at),
         )
 
     def _combine(self, cache, expert, amateur) -> tuple[jax.Array, Any]:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core.platform import Platform, backend
-from jaxdecode.core.protocol import Model, ReadsPrompts
+from jaxdecode.core.protocol import Model, ReadsPrompts, logits_of
 from jaxdecode.decode.prompts import Prompts
 
 
@@ -49,7 +49,7 @@ def prefill(
     chunk = columns_per_call(count, platform or backend())
     if width <= chunk:
         positions = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), (count, width))
-        return model(tokens, positions, cache, at=lengths - 1)
+        return logits_of(model, tokens, positions, cache, at=lengths - 1)
 
     steps = jnp.arange(chunk, dtype=jnp.int32)
 
@@ -62,7 +62,7 @@ def prefill(
         positions = jnp.broadcast_to(start + steps, part.shape)
         at = lengths - 1 - start
         inside = jnp.clip(at, 0, chunk - 1)
-        read_now, cache = model(part, positions, cache, at=inside)
+        read_now, cache = logits_of(model, part, positions, cache, at=inside)
         return jnp.where((at == inside)[:, None], read_now, logits), cache
 
     if reversible:

@@ -13,8 +13,6 @@ import numpy as np
 
 from jaxdecode.core.protocol import Model
 
-ABILITIES = ("vocab_size", "max_length", "init_cache", "__call__")
-
 
 def compiled(*, static: tuple[str, ...] = (), donate: tuple[int, ...] = ()):
     """Compile a function whose first argument is any model.
@@ -104,21 +102,6 @@ def combine(arrays: list[Any], structure: Structure) -> Model:
     source = iter(arrays)
     leaves = [next(source) if leaf is None else leaf for leaf in structure.rest]
     return jax.tree.unflatten(structure.treedef, leaves)
-
-
-def check_model(who: str, model: Any, name: str = "model") -> None:
-    """Refuse an object that does not have what the `Model` protocol asks for.
-
-    Raises:
-      TypeError: naming the function `who`, the argument, and what is missing.
-    """
-    for ability in ABILITIES:
-        if isinstance(model, type) or not hasattr(model, ability):
-            raise TypeError(
-                f"{who}: `{name}` must have vocab_size, max_length, init_cache and "
-                f"__call__ (see jaxdecode.Model); {type(model).__name__} has no "
-                f"{ability}."
-            )
 
 
 def _is_array(leaf: Any) -> bool:

@@ -20,12 +20,13 @@ import numpy as np
 from jaxdecode.core import check
 from jaxdecode.core.keys import prompt_keys, sample_keys, step_keys
 from jaxdecode.core.platform import Platform
-from jaxdecode.core.protocol import Model
+from jaxdecode.core.protocol import Model, logits_of
 from jaxdecode.core.pytree import pytree
 from jaxdecode.core.rows import repeat_rows
 from jaxdecode.core.shapes import Array, KeyLike, TokenLists
+from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.prefilling import prefill
-from jaxdecode.decode.programs import check_model, compiled
+from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts, as_prompts
 from jaxdecode.native import current_platform
 from jaxdecode.sampling import init_rows, observe, process_seen, update_rows
@@ -164,7 +165,7 @@ def _logits(
     begin = jnp.minimum(prompts.lengths, columns - (width - 1))
     positions = begin[:, None] + steps[None, :]
     read = jnp.take_along_axis(tokens, positions, axis=1)
-    rest, _ = model(read, positions, cache)
+    rest, _ = logits_of(model, read, positions, cache)
     moved = steps[None, :] + (prompts.lengths - begin)[:, None]
     moved = jnp.minimum(moved, width - 2)
     rest = jax.vmap(lambda rows, index: rows[index])(rest, moved)

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core.platform import Platform
-from jaxdecode.core.protocol import Model
+from jaxdecode.core.protocol import Model, logits_of
 from jaxdecode.core.pytree import replace
 from jaxdecode.core.rows import repeat_rows, resolve_banks, row_axes
 from jaxdecode.core.status import Status
@@ -110,7 +110,7 @@ def forward(
         position = jnp.maximum(rows.length - 1, 0)
         last = jnp.take_along_axis(rows.tokens, position[:, None], axis=1)
         at = jnp.zeros_like(position)
-        logits, cache = model(last, position[:, None], cache, at=at)
+        logits, cache = logits_of(model, last, position[:, None], cache, at=at)
         keep = _select_rows if reversible else _put_few_rows
         return keep(~rows.unread & is_running(rows), rows.logits, logits), cache
 

@@ -18,7 +18,8 @@ from jaxdecode.core.shapes import KeyLike, TokenLists
 from jaxdecode.core.status import Status
 from jaxdecode.decode import steps
 from jaxdecode.decode.generation import Generation, collect
-from jaxdecode.decode.programs import check_model, compiled
+from jaxdecode.decode.model_check import check_model
+from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.request import Options, Request, prepare
 from jaxdecode.decode.rows import Rows, any_running

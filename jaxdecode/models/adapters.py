@@ -1,4 +1,4 @@
-"""Anything that computes logits, as a model: plain functions and linen modules.
+"""Functions that compute logits, as models.
 
 Each adapter is a pytree with the `Model` protocol: parameters are leaves, functions are
 part of the structure, so a new function is a new program and new parameters are not.
@@ -6,7 +6,6 @@ The wrapped function must be causal: logits of a column may depend on earlier co
 of its own row only.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core import check
+from jaxdecode.core.protocol import ModelError
 from jaxdecode.core.pytree import assign, pytree, static
 from jaxdecode.models.layers import take_column
 
@@ -37,17 +37,18 @@ class FunctionModel:
     max_length: int = static()
 
     def __post_init__(self):
-        _check_sizes(self)
+        check_sizes(self)
 
     def init_cache(self, rows: int, length: int) -> Any:
         """Return the wrapped model's empty cache, its row axis checked."""
         cache = self.make_cache(rows, length)
         for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
             if jnp.shape(leaf)[:1] != (rows,):
-                raise ValueError(
+                raise ModelError(
                     "init_cache: every leaf must have the row axis first "
                     f"({rows} rows), got shape {jnp.shape(leaf)} at "
-                    f"cache{jax.tree_util.keystr(path)}."
+                    f"cache{jax.tree_util.keystr(path)}; jaxdecode.from_single takes a "
+                    "function of one row with any layout."
                 )
         return cache
 
@@ -85,7 +86,7 @@ class RecomputingModel:
     max_length: int = static()
 
     def __post_init__(self):
-        _check_sizes(self)
+        check_sizes(self)
 
     def init_cache(self, rows: int, length: int) -> jax.Array:
         """Return an empty token buffer, int32 [rows, length]."""
@@ -169,57 +170,7 @@ def from_logits_function(
     )
 
 
-def from_linen(
-    module: Any,
-    variables: Any,
-    *,
-    vocab_size: int,
-    max_length: int,
-    init_cache: Callable[[int, int], Any] | None = None,
-    method: str | None = None,
-) -> FunctionModel | RecomputingModel:
-    """Wrap a Flax linen module and its variables.
-
-    With `init_cache` the module is applied to `(tokens, positions, cache)` and returns
-    `(logits, cache)`; without, it is applied to `tokens` [B, T], returns logits
-    [B, T, V], and every step recomputes the sequence (see `from_logits_function`).
-    The module must not need random numbers or change its variables.
-
-    Args:
-      module: the linen module; its attributes must be hashable.
-      variables: what `module.init` returned, or trained variables.
-      vocab_size: number of token ids, V.
-      max_length: positions it can handle.
-      init_cache: `(rows, length) -> cache`, row axis first; None for no cache.
-      method: name of the method to apply; None is `__call__`.
-
-    Returns:
-      A pytree with the `Model` protocol.
-    """
-    apply = LinenApply(module, method)
-    sizes = {"vocab_size": vocab_size, "max_length": max_length}
-    if init_cache is None:
-        return from_logits_function(apply, variables, **sizes)
-    return from_function(apply, variables, init_cache=init_cache, **sizes)
-
-
-@dataclasses.dataclass(frozen=True)
-class LinenApply:
-    """`module.apply` as a value: equal modules make equal functions.
-
-    Args:
-      module: the linen module.
-      method: name of the method to apply; None is `__call__`.
-    """
-
-    module: Any
-    method: str | None
-
-    def __call__(self, variables: Any, *args: Any) -> Any:
-        return self.module.apply(variables, *args, method=self.method)
-
-
-def _check_sizes(node: Any) -> None:
+def check_sizes(node: Any) -> None:
     for name in ("vocab_size", "max_length"):
         value = check.whole(type(node).__name__, name, getattr(node, name), low=1)
         assign(node, name, int(value))
@@ -227,7 +178,7 @@ def _check_sizes(node: Any) -> None:
 
 def _checked(logits: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     if logits.shape != shape:
-        raise ValueError(
+        raise ModelError(
             f"model: logits must have shape {shape} (rows, columns, vocabulary), "
             f"got {logits.shape}."
         )

@@ -66,6 +66,8 @@ class Decoder(nnx.Module):
             else Linear(width, vocab, bias=False, dtype=dtype, rngs=rngs)
         )
 
+    keeps_protocol = True
+
     def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         """Return the vectors that the first block reads, float32 [B, S, W]."""
         del positions

@@ -88,6 +88,11 @@ class Frozen:
         return self.definition.max_length
 
     @property
+    def keeps_protocol(self) -> bool:
+        """Whether the module is of a class of ours, which needs no examination."""
+        return getattr(self.definition.graphdef.nodes[0].type, "keeps_protocol", False)
+
+    @property
     def shares_prompts(self) -> bool:
         """Whether the module can keep a prompt once for several continuations."""
         return hasattr(self.definition.graphdef.nodes[0].type, "share_prompts")

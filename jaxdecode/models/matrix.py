@@ -15,7 +15,7 @@ from jax import lax
 from jaxdecode.cache import from_bits, to_bits
 from jaxdecode.core.pytree import pytree
 from jaxdecode.models.quantize import join_rows, split_rows
-from jaxdecode.native import Choice, Panels, look_up, panel_products
+from jaxdecode.native import Choice, Panels, look_up, panel_products, resolved
 
 
 class Norm(Protocol):
@@ -131,8 +131,9 @@ class Panelled:
         return [y.reshape(*x.shape[:-1], -1) for y in found]
 
     def rows(self, ids):
-        found = look_up(self.panels, ids).astype(jnp.float32)
-        return found if self.scale is None else found * self.scale[ids][..., None]
+        panels, scale = resolved(self.panels), resolved(self.scale)
+        found = look_up(panels, ids).astype(jnp.float32)
+        return found if scale is None else found * scale[ids][..., None]
 
 
 def matrix_of(weight: Any, scale: Any) -> Matrix:

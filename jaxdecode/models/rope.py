@@ -48,6 +48,7 @@ def rotation(positions: jax.Array, kind: LayerKind, size: int) -> Rotation:
 
 def frequencies(kind: LayerKind, size: int) -> np.ndarray:
     """Return the angle per position of each plane of a rotary kind, float32 [D/2]."""
+    assert kind.rope_theta is not None, "a kind without rotary positions"
     plain = kind.rope_theta ** -(np.arange(0, size, 2, dtype=np.float64) / size)
     scaling = kind.rope_scaling
     if scaling is None:

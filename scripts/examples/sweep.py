@@ -60,14 +60,17 @@ def main(argv=None):
     parser.add_argument("--max-new-tokens", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
-    rows = sweep(
-        jd.load(options.model),
-        options.prompt,
-        list(itertools.product(options.temperatures, options.top_ps)),
-        samples=options.samples,
-        seed=options.seed,
-        max_new_tokens=options.max_new_tokens,
-    )
+    try:
+        rows = sweep(
+            jd.load(options.model),
+            options.prompt,
+            list(itertools.product(options.temperatures, options.top_ps)),
+            samples=options.samples,
+            seed=options.seed,
+            max_new_tokens=options.max_new_tokens,
+        )
+    except ValueError as error:  # a setting out of range; the message names it
+        parser.error(str(error))
     print("| temperature | top_p | mean log-prob | distinct-2 |\n|---|---|---|---|")
     for row in rows:
         print("| {temperature} | {top_p} | {mean_logprob:.2f} ".format(**row), end="")

@@ -8,7 +8,7 @@ from jaxdecode.core.shapes import KeyLike, TokenLists
 from jaxdecode.decode.beam.request import DEFAULTS, Options, prepare_search
 from jaxdecode.decode.beam.result import Beams
 from jaxdecode.decode.beam.searching import find
-from jaxdecode.decode.programs import check_model
+from jaxdecode.decode.model_check import check_model
 from jaxdecode.transforms import Chain, Link, chain
 
 

@@ -10,7 +10,8 @@ from jaxdecode.decode.beam.request import BeamRequest, Options, as_edits, prepar
 from jaxdecode.decode.beam.result import Beams, collect
 from jaxdecode.decode.beam.scoring import Scoring
 from jaxdecode.decode.beam.state import Search
-from jaxdecode.decode.programs import check_model, compiled
+from jaxdecode.decode.model_check import check_model
+from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.request import cut_columns
 from jaxdecode.decode.steps import drive

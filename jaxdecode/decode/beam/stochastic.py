@@ -38,7 +38,8 @@ from jaxdecode.decode.beam.state import (
     Search,
     take_columns,
 )
-from jaxdecode.decode.programs import check_model, compiled
+from jaxdecode.decode.model_check import check_model
+from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.request import cut_columns
 from jaxdecode.decode.steps import drive
