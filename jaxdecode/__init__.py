@@ -79,6 +79,7 @@ _CONTENTS = {
         "dola",
         "generate",
         "guided",
+        "prompts",
         "score",
         "stream",
     ),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxdecode.cli import errors
+from jaxdecode.core.extras import needs
 
 DESCRIPTION = """Text from language models in JAX.
 
@@ -47,7 +48,8 @@ def _run(argv: list[str]) -> int:
     if argv[:1] in (["--version"], ["-V"]):
         return _print_version()
     # Imported here, so that a Ctrl-C during the import ends like any other.
-    from jaxdecode.cli import bench, chat, generate, interrupt, models, output
+    with needs("the command line"):
+        from jaxdecode.cli import bench, chat, generate, interrupt, models, output
 
     output.tolerate_narrow_encodings()
     kind = generate.Command | chat.Command | bench.Command | models.Command

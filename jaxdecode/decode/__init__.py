@@ -3,6 +3,7 @@
 from jaxdecode.decode.dola import LayerContrast, dola
 from jaxdecode.decode.generation import Generation, generate, trace
 from jaxdecode.decode.guidance import Contrastive, Guided, contrastive, guided
+from jaxdecode.decode.masks import prompts
 from jaxdecode.decode.scoring import Score, score
 from jaxdecode.decode.stops import Stops
 from jaxdecode.decode.streaming import stream
@@ -18,6 +19,7 @@ __all__ = [
     "dola",
     "generate",
     "guided",
+    "prompts",
     "score",
     "stream",
     "trace",

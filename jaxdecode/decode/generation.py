@@ -84,7 +84,8 @@ def generate(
 
     Args:
       model: anything that satisfies the `Model` protocol.
-      prompts: token lists, or (int32 [B, P] padded on the right, lengths int32 [B]).
+      prompts: token lists, or (int32 [B, P] padded on the right, lengths int32 [B]), or
+        a tokenizer's {"input_ids", "attention_mask"}, padded on either side.
       key: one key (row b takes `fold_in(key, b)`), keys [B], or a seed or seeds in
         [0, 2**32 - 1]; consumed.
       sampler: a chain or a link, its parameters a number or one per prompt; None draws

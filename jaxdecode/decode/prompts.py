@@ -4,7 +4,7 @@ Column is position, so padding comes after each prompt and is overwritten by the
 tokens that are generated. Bad prompts are refused here, before anything compiles.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from jaxdecode.core import check
 from jaxdecode.core.pytree import pytree
 from jaxdecode.core.shapes import bucket
+from jaxdecode.decode.masks import pair_of_mapping
 
 
 @pytree
@@ -43,7 +44,8 @@ def as_prompts(
     Args:
       who: the function asking, for the message.
       prompts: token lists, or a pair (int32 [B, P], lengths int32 [B]); the pair may be
-        traced, and is then taken as it is, unchecked and unpadded.
+        traced, and is then taken as it is, unchecked and unpadded. Or what a tokenizer
+        returns, a mapping of input_ids and attention_mask (see `masks.prompts`).
       vocab_size: V.
       max_length: positions the model can hold.
       name: the argument, for the message.
@@ -54,8 +56,11 @@ def as_prompts(
       ValueError: if there is no prompt, an empty prompt, a token id outside the
         vocabulary, or a prompt that leaves no room for a new token.
     """
+    if isinstance(prompts, Mapping):
+        prompts = pair_of_mapping(who, name, prompts)
     if _is_pair(prompts):
         tokens, lengths = prompts
+        lengths = lengths if hasattr(lengths, "ndim") else np.asarray(lengths)
         _check_pair(who, name, tokens, lengths)
         if check.is_traced(tokens) or check.is_traced(lengths):
             return Prompts(tokens.astype(jnp.int32), lengths.astype(jnp.int32))
@@ -76,8 +81,7 @@ def _is_pair(prompts: Any) -> bool:
     return (
         isinstance(prompts, tuple)
         and len(prompts) == 2
-        and all(hasattr(part, "ndim") for part in prompts)
-        and prompts[0].ndim == 2
+        and getattr(prompts[0], "ndim", None) == 2
     )
 
 

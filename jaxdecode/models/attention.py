@@ -173,18 +173,6 @@ class Attention(nnx.Module):
           layer: number of the block, which is where the cache keeps its columns; an int,
             or int32 () in a loop over blocks.
         """
-        mixed, cache = self.mix_values(x, norm, where, cache, layer)
-        return self.o(mixed), cache
-
-    def mix_values(
-        self,
-        x: jax.Array,
-        norm: RMSNorm | LayerNorm,
-        where: Any,
-        cache: Any,
-        layer: Any,
-    ) -> tuple[jax.Array, Any]:
-        """Return the values that the tokens `norm(x)` mix, [B, S, H D], and the cache."""
         q, k, v = map(self.heads, project(x, norm, self.q, self.k, self.v))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
@@ -193,7 +181,7 @@ class Attention(nnx.Module):
         new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
         cache = cache.write(layer, new_k, new_v, where.starts)
         mixed = where.attend(q * self.scale, cache, layer, self.kind.window)
-        return mixed.reshape(*x.shape[:-1], -1), cache
+        return self.o(mixed.reshape(*x.shape[:-1], -1)), cache
 
     def heads(self, flat: jax.Array) -> jax.Array:
         """Split the last axis into heads: [B, S, H, D]."""

@@ -5,7 +5,7 @@ Generation is no business of this file.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,47 +26,45 @@ from jaxdecode.models.layers import (
 
 
 class Decoder(nnx.Module):
-    """A language model with the `Model` protocol; subclass it.
+    """A language model with the `Model` protocol; a subclass names its parts.
 
     Args:
       config: sizes and switches.
-      block: makes the block of a layer from (config, layer, dtype, rngs), called as
-        `run_blocks` says.
-      norm: makes the last norm from (width, eps=...).
       dtype: "float32" or "bfloat16", the type of weights and cache.
       rngs: where initial weights come from; None for shapes without weights.
-      balanced: whether an int8 embedding holds balanced channels, see `Embedding`.
+
+    Attributes:
+      block: class of the blocks, made from (config, layer, dtype, rngs) and called as
+        `run_blocks` says.
+      last_norm: class of the last norm, made from (width, eps=...).
     """
 
+    block: ClassVar[Callable[..., Any]]
+    last_norm: ClassVar[type[RMSNorm] | type[LayerNorm]]
+    keeps_protocol = True
+
     def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        block: Callable[..., Any],
-        norm: type[RMSNorm] | type[LayerNorm],
-        dtype: str,
-        rngs: nnx.Rngs | None,
-        balanced: bool = False,
+        self, config: ModelConfig, *, dtype: str = "float32", rngs: nnx.Rngs | None
     ):
         width, vocab = config.width, config.vocab_size
         self.config = config
         self.dtype = dtype
         self.vocab_size = vocab
         self.max_length = config.max_length
+        balanced = config.can_balance and config.tied_output
         self.embedding = Embedding(
             vocab, width, dtype=dtype, rngs=rngs, balanced=balanced
         )
+        make = type(self).block
         self.layers = nnx.List(
-            [block(config, layer, dtype, rngs) for layer in range(config.num_layers)]
+            [make(config, layer, dtype, rngs) for layer in range(config.num_layers)]
         )
-        self.norm = norm(width, eps=config.norm_eps)
+        self.norm = type(self).last_norm(width, eps=config.norm_eps)
         self.head = (
             None
             if config.tied_output
             else Linear(width, vocab, bias=False, dtype=dtype, rngs=rngs)
         )
-
-    keeps_protocol = True
 
     def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         """Return the vectors that the first block reads, float32 [B, S, W]."""

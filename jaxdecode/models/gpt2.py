@@ -16,29 +16,6 @@ from jaxdecode.models.decoder import Decoder
 from jaxdecode.models.layers import Embedding, LayerNorm, Linear, activation
 
 
-class GPT2(Decoder):
-    """A GPT-2 language model with the `Model` protocol.
-
-    Args:
-      config: sizes and switches, of family "gpt2".
-      dtype: "float32" or "bfloat16", the type of weights and cache.
-      rngs: where initial weights come from; None for shapes without weights.
-    """
-
-    def __init__(
-        self, config: ModelConfig, *, dtype: str = "float32", rngs: nnx.Rngs | None
-    ):
-        super().__init__(
-            config, block=GPT2Block, norm=LayerNorm, dtype=dtype, rngs=rngs
-        )
-        length, width = config.max_length, config.width
-        self.positions = Embedding(length, width, dtype=dtype, rngs=rngs)
-
-    def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
-        """Return the vectors of the tokens plus those of their positions."""
-        return self.embedding(tokens) + self.positions(positions)
-
-
 class GPT2Block(nnx.Module):
     """Attention, then the MLP, each on a normalised copy and added back.
 
@@ -82,3 +59,27 @@ class MLP(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.down(activation(self.activation)(self.up(x)))
+
+
+class GPT2(Decoder):
+    """A GPT-2 language model with the `Model` protocol.
+
+    Args:
+      config: sizes and switches, of family "gpt2".
+      dtype: "float32" or "bfloat16", the type of weights and cache.
+      rngs: where initial weights come from; None for shapes without weights.
+    """
+
+    block = GPT2Block
+    last_norm = LayerNorm
+
+    def __init__(
+        self, config: ModelConfig, *, dtype: str = "float32", rngs: nnx.Rngs | None
+    ):
+        super().__init__(config, dtype=dtype, rngs=rngs)
+        length, width = config.max_length, config.width
+        self.positions = Embedding(length, width, dtype=dtype, rngs=rngs)
+
+    def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        """Return the vectors of the tokens plus those of their positions."""
+        return self.embedding(tokens) + self.positions(positions)

@@ -4,7 +4,9 @@ Each layer takes and returns float32; how a matrix is stored and multiplied is i
 affair (`matrix.py`).
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -17,6 +19,21 @@ from jaxdecode.native import resolved
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
 CACHE_DTYPE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
+
+
+_seen: contextvars.ContextVar[list[tuple[Any, jax.Array]] | None]
+_seen = contextvars.ContextVar("seen", default=None)
+
+
+@contextlib.contextmanager
+def inputs_of_products() -> Iterator[list[tuple[Any, jax.Array]]]:
+    """List the products that are made meanwhile: the first map of each, and its rows."""
+    seen: list[tuple[Any, jax.Array]] = []
+    token = _seen.set(seen)
+    try:
+        yield seen
+    finally:
+        _seen.reset(token)
 
 
 def project(
@@ -34,6 +51,9 @@ def project(
     Returns:
       float32 [..., O] each.
     """
+    seen = _seen.get()
+    if seen is not None:
+        seen.append((maps[0], x if norm is None else norm(x)))
     first, *others = [m.matrix for m in maps]
     results = first.products(x, others, norm)
     return [

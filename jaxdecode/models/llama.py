@@ -17,28 +17,6 @@ from jaxdecode.models.decoder import Decoder
 from jaxdecode.models.layers import Linear, RMSNorm, activation, project
 
 
-class Llama(Decoder):
-    """A llama-family language model with the `Model` protocol.
-
-    Args:
-      config: sizes and switches, of family "llama".
-      dtype: "float32" or "bfloat16", the type of weights and cache.
-      rngs: where initial weights come from; None for shapes without weights.
-    """
-
-    def __init__(
-        self, config: ModelConfig, *, dtype: str = "float32", rngs: nnx.Rngs | None
-    ):
-        super().__init__(
-            config,
-            block=LlamaBlock,
-            norm=RMSNorm,
-            dtype=dtype,
-            rngs=rngs,
-            balanced=config.tied_output,
-        )
-
-
 class LlamaBlock(nnx.Module):
     """Attention, then the MLP, each on a normalised copy and added back.
 
@@ -84,9 +62,18 @@ class GatedMLP(nnx.Module):
         self.activation = config.activation
 
     def __call__(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
-        return self.down(self.hidden(x, norm))
-
-    def hidden(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
-        """Return what `down` is given, [..., mlp_width]."""
         gate, up = project(x, norm, self.gate, self.up)
-        return activation(self.activation)(gate) * up
+        return self.down(activation(self.activation)(gate) * up)
+
+
+class Llama(Decoder):
+    """A llama-family language model with the `Model` protocol.
+
+    Args:
+      config: sizes and switches, of family "llama" or one of its kind.
+      dtype: "float32" or "bfloat16", the type of weights and cache.
+      rngs: where initial weights come from; None for shapes without weights.
+    """
+
+    block = LlamaBlock
+    last_norm = RMSNorm

@@ -18,8 +18,8 @@ from flax import nnx
 
 from jaxdecode.models.attention import empty_cache, place
 from jaxdecode.models.config import ModelConfig
-from jaxdecode.models.layers import RMSNorm
-from jaxdecode.models.llama import LlamaBlock
+from jaxdecode.models.families.catalog import family_named
+from jaxdecode.models.layers import RMSNorm, inputs_of_products
 from jaxdecode.models.quantize import Inputs
 
 ROWS, LENGTH = 2, 128
@@ -62,21 +62,15 @@ def _read(
     positions = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[:2])
     cache = empty_cache(config, x.shape[0], x.shape[1], "float32")
     where, cache = place(positions, cache, config)
-    mixed, _ = block.attention.mix_values(x, block.attention_norm, where, cache, 0)
-    between = x + block.attention.o(mixed)
-    hidden = block.mlp.hidden(between, block.mlp_norm)
-    inputs = {
-        "attention.q": block.attention_norm(x),
-        "attention.o": mixed,
-        "mlp.gate": block.mlp_norm(between),
-        "mlp.down": hidden,
-    }
-    moments = {name: _moments(value) for name, value in inputs.items()}
-    return between + block.mlp.down(hidden), moments
+    names = {id(part): ".".join(map(str, path)) for path, part in nnx.iter_graph(block)}
+    with inputs_of_products() as seen:
+        x, _ = block(x, where, cache, 0)
+    return x, {names[id(first)]: _moments(rows) for first, rows in seen}
 
 
 def _block(config: ModelConfig, weights: dict[str, jax.Array]) -> Any:
-    graph, state = nnx.split(LlamaBlock(config, 0, "float32", rngs=None))
+    make = family_named(config.family).module.block
+    graph, state = nnx.split(make(config, 0, "float32", rngs=None))
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     names = [
         ".".join(str(step.key) for step in path if hasattr(step, "key"))

@@ -7,6 +7,7 @@ one file is taken out of it.
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxdecode.core.cache_folder import sweep
+from jaxdecode.core.extras import needs
 from jaxdecode.weights.errors import DownloadError
 from jaxdecode.weights.registry import CHUNK, KnownModel, remember
 
@@ -165,18 +167,19 @@ def _arrived(folder: Path) -> int:
 @contextlib.contextmanager
 def _bar(model: KnownModel, progress: bool | None) -> Iterator[Callable[[int], None]]:
     if progress is None:
-        progress = sys.stderr.isatty()
+        progress = sys.stderr.isatty() and importlib.util.find_spec("rich") is not None
     if not progress:
         yield lambda arrived: None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TransferSpeedColumn,
-    )
+    with needs("a progress bar"):
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TransferSpeedColumn,
+        )
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     console = Console(stderr=True)
