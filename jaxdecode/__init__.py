@@ -82,6 +82,7 @@ _CONTENTS = {
         "prompts",
         "score",
         "stream",
+        "warm_up",
     ),
     "jaxdecode.decode.beam": (
         "GNMT",

@@ -7,6 +7,7 @@ from jaxdecode.decode.masks import prompts
 from jaxdecode.decode.scoring import Score, score
 from jaxdecode.decode.stops import Stops
 from jaxdecode.decode.streaming import stream
+from jaxdecode.decode.warming import WarmedUp, warm_up
 
 __all__ = [
     "Contrastive",
@@ -15,6 +16,7 @@ __all__ = [
     "LayerContrast",
     "Score",
     "Stops",
+    "WarmedUp",
     "contrastive",
     "dola",
     "generate",
@@ -23,4 +25,5 @@ __all__ = [
     "score",
     "stream",
     "trace",
+    "warm_up",
 ]

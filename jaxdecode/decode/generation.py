@@ -86,8 +86,10 @@ def generate(
       model: anything that satisfies the `Model` protocol.
       prompts: token lists, or (int32 [B, P] padded on the right, lengths int32 [B]), or
         a tokenizer's {"input_ids", "attention_mask"}, padded on either side.
-      key: one key (row b takes `fold_in(key, b)`), keys [B], or a seed or seeds in
-        [0, 2**32 - 1]; consumed.
+      key: one key, of which row b takes `fold_in(key, b)`, also where there is one row
+        only; or keys [B], taken as they are. A seed in [0, 2**32 - 1] stands for
+        `jax.random.key(seed)`, and B seeds for B keys, so that 7 and [7] name different
+        texts. Row b of a batch alone: `[fold_in(key, b)]`. Consumed.
       sampler: a chain or a link, its parameters a number or one per prompt; None draws
         from the model's own distribution. Greedy is `joint(temperature=0)`.
       max_new_tokens: >= 1, a number or one per prompt.

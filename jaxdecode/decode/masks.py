@@ -67,14 +67,14 @@ def as_pair(
             f"{who}: `attention_mask` must have the shape of the ids, {ids.shape}, "
             f"got {mask.shape}."
         )
-    mask = mask != 0
+    mask: Any = mask != 0
     first, length = of.argmax(mask, axis=1), of.sum(mask, axis=1)
     columns = of.arange(ids.shape[1])[None, :]
     run = (columns >= first[:, None]) & (columns < (first + length)[:, None])
-    whole = of.all(run == mask, axis=1)
+    whole: Any = of.all(run == mask, axis=1)
     if not traced:
         _check_edges(who, mask, whole)
-    source = of.minimum(columns + first[:, None], ids.shape[1] - 1)
+    source: Any = of.minimum(columns + first[:, None], ids.shape[1] - 1)
     tokens = of.take_along_axis(ids, source, axis=1)
     length = of.where(whole, length, 0)
     return tokens.astype(np.int32), length.astype(np.int32)

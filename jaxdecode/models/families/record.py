@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from flax import nnx
-
 from jaxdecode.models.config import ModelConfig, Traits
+from jaxdecode.models.decoder import Decoder
 from jaxdecode.models.families.gguf_keys import GGUFKeys
 from jaxdecode.models.families.storage import Rule, as_stored
 
@@ -81,13 +80,13 @@ class Family:
       traits: what a config must know of it, its name included.
       config: the class of its configs: `ModelConfig`, or a subclass whose `families`
         has `traits` and which adds the switches that only this family has.
-      module: the nnx module, called with `(config, dtype=..., rngs=...)`.
+      module: the nnx module, made from `(config, dtype=..., rngs=...)`.
       architectures: what checkpoints of the family call themselves.
     """
 
     traits: Traits
     config: type[ModelConfig]
-    module: Callable[..., nnx.Module]
+    module: type[Decoder]
     architectures: tuple[Architecture, ...] = ()
 
     @property
