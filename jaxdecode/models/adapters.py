@@ -1,7 +1,8 @@
 """Functions that compute logits, as models.
 
 Each adapter is a pytree with the `Model` protocol: parameters are leaves, functions are
-part of the structure, so a new function is a new program and new parameters are not.
+part of the structure, compared by what they are (`core/functions.py`), so that another
+function is another program and new parameters are not.
 The wrapped function must be causal: logits of a column may depend on earlier columns
 of its own row only.
 """
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core import check
+from jaxdecode.core.functions import Alike
 from jaxdecode.core.protocol import ModelError
 from jaxdecode.core.pytree import assign, pytree, static
 from jaxdecode.models.layers import take_column
@@ -128,7 +130,7 @@ def from_function(
     Args:
       function: `(params, tokens, positions, cache) -> (logits, cache)` with int32
         tokens and positions [B, S] (consecutive within a row) and logits [B, S, V] of
-        any float type. Pass the same object each time: another is another program.
+        any float type. One that does something else is another program.
       params: its first argument, any pytree of arrays.
       vocab_size: number of token ids, V.
       max_length: positions it can handle.
@@ -140,8 +142,8 @@ def from_function(
     """
     return FunctionModel(
         params=params,
-        function=function,
-        make_cache=init_cache,
+        function=Alike(function),
+        make_cache=Alike(init_cache),
         vocab_size=vocab_size,
         max_length=max_length,
     )
@@ -156,8 +158,8 @@ def from_logits_function(
     to try a research model at once; give it a cache when speed matters.
 
     Args:
-      function: `(params, tokens [B, T]) -> logits [B, T, V]`, causal. Pass the same
-        object each time: another is another program.
+      function: `(params, tokens [B, T]) -> logits [B, T, V]`, causal. One that
+        does something else is another program.
       params: its first argument, any pytree of arrays.
       vocab_size: number of token ids, V.
       max_length: longest sequence it can handle.
@@ -166,7 +168,10 @@ def from_logits_function(
       A pytree with the `Model` protocol.
     """
     return RecomputingModel(
-        params=params, function=function, vocab_size=vocab_size, max_length=max_length
+        params=params,
+        function=Alike(function),
+        vocab_size=vocab_size,
+        max_length=max_length,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core.functions import Alike
 from jaxdecode.core.protocol import ModelError
 from jaxdecode.core.pytree import pytree, replace, static
 from jaxdecode.models.adapters import check_sizes
@@ -137,8 +138,7 @@ def from_encoder_decoder(
       encode: `(params, tokens [B, P], mask bool [B, P]) -> states`, a pytree of arrays
         [B, P, ...]; the mask says which tokens are real.
       decode: `(params, tokens [B, S], positions [B, S], cache, states, mask [B, T]) ->
-        (logits [B, S, V], cache)`; positions begin with 0, the start token. Pass the
-        same objects each time: others are another program.
+        (logits [B, S, V], cache)`; positions begin with 0, the start token.
       params: the first argument of both, any pytree of arrays.
       vocab_size: number of token ids, V.
       max_length: input and output tokens together.
@@ -151,9 +151,9 @@ def from_encoder_decoder(
     """
     return EncoderDecoder(
         params=params,
-        encode=encode,
-        decode=decode,
-        make_cache=init_cache,
+        encode=Alike(encode),
+        decode=Alike(decode),
+        make_cache=Alike(init_cache),
         start_id=start_id,
         vocab_size=vocab_size,
         max_length=max_length,

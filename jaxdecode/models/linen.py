@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core.functions import Alike
 from jaxdecode.models.adapters import (
     FunctionModel,
     RecomputingModel,
@@ -53,8 +54,7 @@ def from_linen(
       method: name of the method to apply; None is `__call__`.
       cache: name of the collection that the module keeps its cache in; None for none.
       call: with `cache`, `(apply, tokens [1, S], positions [1, S]) -> logits [1, S, V]`,
-        where `apply` runs the module on what it is given; None is `apply(tokens)`. Pass
-        the same object each time: another is another program.
+        where `apply` runs the module on what it is given; None is `apply(tokens)`.
       token_by_token: with `cache`, whether the module takes one token a call, as
         `nn.MultiHeadDotProductAttention(decode=True)` does; a prompt is then a loop.
 
@@ -80,7 +80,7 @@ def from_linen(
             "from_linen: `init_cache` must be None with `cache`, whose collection the "
             "module makes itself."
         )
-    step = LinenStep(module, method, cache, call or _on_tokens, token_by_token)
+    step = LinenStep(module, method, cache, Alike(call or _on_tokens), token_by_token)
     return SingleModel(
         params=variables, function=step, make_cache=LinenCache(step), **sizes
     )

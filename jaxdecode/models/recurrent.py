@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core.functions import Alike
 from jaxdecode.core.protocol import ModelError
 from jaxdecode.core.pytree import pytree, replace, static
 from jaxdecode.models.adapters import check_sizes
@@ -139,7 +140,7 @@ def from_recurrent(
 
     Args:
       function: `(params, tokens [B], state) -> (logits [B, V], state)`, logits of any
-        float type. Pass the same object each time: another is another program.
+        float type. One that does something else is another program.
       params: its first argument, any pytree of arrays.
       vocab_size: number of token ids, V.
       max_length: longest sequence to decode.
@@ -150,8 +151,8 @@ def from_recurrent(
     """
     return RecurrentModel(
         params=params,
-        function=function,
-        make_state=init_state,
+        function=Alike(function),
+        make_state=Alike(init_state),
         vocab_size=vocab_size,
         max_length=max_length,
     )

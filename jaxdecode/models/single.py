@@ -5,6 +5,7 @@ for all rows, layers first, a ring. Every row then gets a cache of its own, stac
 new first axis, and `vmap` runs the function for each of them.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core.functions import Alike
 from jaxdecode.core.protocol import ModelError
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.models.adapters import check_sizes
@@ -94,8 +96,8 @@ def from_single(
 
     Args:
       function: `(params, tokens [1, S], positions [1, S], cache) -> (logits, cache)`,
-        logits [1, S, V] or [S, V] of any float type. Pass the same object each time:
-        another is another program.
+        logits [1, S, V] or [S, V] of any float type. One that does something else is
+        another program.
       params: its first argument, any pytree of arrays.
       vocab_size: number of token ids, V.
       max_length: positions it can handle.
@@ -107,38 +109,37 @@ def from_single(
     """
     return SingleModel(
         params=params,
-        function=function,
-        make_cache=RowCache(init_cache),
+        function=Alike(function),
+        make_cache=RowCache.of(init_cache),
         vocab_size=vocab_size,
         max_length=max_length,
     )
 
 
+@dataclasses.dataclass(frozen=True)
 class RowCache:
-    """`(params, length) -> cache` of one row, as a value: equal functions are equal.
+    """`(params, length) -> cache` of one row, as a value.
 
     Args:
       function: of `length`, or of `(rows, length)`.
+      takes_rows: which of the two.
     """
 
-    def __init__(self, function: Callable[..., Any]):
-        self.function = function
-        empty, positional = inspect.Parameter.empty, ("POSITIONAL_ONLY",)
-        positional = (*positional, "POSITIONAL_OR_KEYWORD")
+    function: Alike
+    takes_rows: bool
+
+    @staticmethod
+    def of(function: Callable[..., Any]) -> "RowCache":
+        """Look at what a function takes."""
         needed = [
             parameter
             for parameter in inspect.signature(function).parameters.values()
-            if parameter.kind.name in positional and parameter.default is empty
+            if parameter.kind.name.startswith("POSITIONAL")
+            and parameter.default is inspect.Parameter.empty
         ]
-        self.takes_rows = len(needed) > 1
+        return RowCache(Alike(function), takes_rows=len(needed) > 1)
 
     def __call__(self, params: Any, length: int) -> Any:
         """Return the cache of one row."""
         del params
         return self.function(1, length) if self.takes_rows else self.function(length)
-
-    def __hash__(self):
-        return hash(self.function)
-
-    def __eq__(self, other):
-        return isinstance(other, RowCache) and self.function == other.function
