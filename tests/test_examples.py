@@ -103,3 +103,13 @@ def test_a_sweep_names_a_setting_out_of_range(wrong, capsys):
     with pytest.raises(SystemExit):
         example("sweep").main(["The sea", *wrong])
     assert wrong[1] in capsys.readouterr().err
+
+
+def test_every_kind_of_model_passes_its_check_and_writes(capsys):
+    module = example("your_own_model")
+    written = module.main([])
+    missing = capsys.readouterr().out.count("left out")
+    assert len(written) + missing == len(module.KINDS)
+    assert {"nnx", "linen", "stack", "recurrent"} <= set(written)
+    for rows in written.values():
+        assert [len(row) for row in rows] == [8, 8]

@@ -129,7 +129,10 @@ def _is_frozen(value: Any) -> bool:
     if fields is None or isinstance(value, type):
         return False
     options = type(value).__dataclass_params__
-    return options.frozen and options.eq and vars(value).keys() <= fields.keys()
+    held = getattr(value, "__dict__", None)
+    if held is None or not (options.frozen and options.eq):
+        return False
+    return held.keys() <= fields.keys()
 
 
 def _is_value(value: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.keys import no_key
@@ -53,6 +54,12 @@ class Generation:
     sampling_logprobs: Array
     status: Array
     observations: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+
+    @property
+    def mask(self) -> Array:
+        """Whether each column holds a real token, bool [R, T]."""
+        columns = np.arange(self.tokens.shape[-1], dtype=np.int32)
+        return columns < self.lengths[..., None]
 
 
 def generate(

@@ -24,3 +24,12 @@ def test_one_seed_is_a_batchs_and_a_list_holds_one_for_each_row():
         alone = jd.generate(MODEL, [prompts[row]], [seed], max_new_tokens=6)
         np.testing.assert_array_equal(alone.tokens[0], listed[row])
     assert (np.asarray(listed[0]) != np.asarray(one[0])).any()
+
+
+def test_the_mask_of_a_generation_says_which_columns_are_real():
+    out = jd.generate(MODEL, [[3, 1], [4, 1, 5]], 7, max_new_tokens=[6, 2])
+    assert out.mask.dtype == bool
+    assert out.mask.sum(axis=1).tolist() == [6, 2]
+    np.testing.assert_array_equal(out.mask, np.asarray(out.model_logprobs) != 0.0)
+    traced = jax.jit(lambda out: out.mask)(out)
+    np.testing.assert_array_equal(traced, out.mask)
