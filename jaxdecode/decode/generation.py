@@ -58,7 +58,8 @@ class Generation:
     @property
     def mask(self) -> Array:
         """Whether each column holds a real token, bool [R, T]."""
-        columns = np.arange(self.tokens.shape[-1], dtype=np.int32)
+        shape = (1,) * self.lengths.ndim + self.tokens.shape[-1:]
+        columns = np.arange(shape[-1], dtype=np.int32).reshape(shape)
         return columns < self.lengths[..., None]
 
 

@@ -11,6 +11,8 @@ be differentiated with respect to the model. In ordinary Python, for one row:
         model_logprobs[t], sampling_logprobs[t] = log p(token) under raw, under row
 """
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,20 +20,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core import check
-from jaxdecode.core.keys import prompt_keys, sample_keys, step_keys
+from jaxdecode.core.keys import prompt_keys, sample_keys
 from jaxdecode.core.platform import Platform
-from jaxdecode.core.protocol import Model, logits_of
+from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree
 from jaxdecode.core.rows import repeat_rows
 from jaxdecode.core.shapes import Array, KeyLike, TokenLists
 from jaxdecode.decode.model_check import check_model
-from jaxdecode.decode.prefilling import prefill
+from jaxdecode.decode.observables import Observable, as_observables
 from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts, as_prompts
+from jaxdecode.decode.replaying import OWN, SAMPLED, Texts, measure
+from jaxdecode.decode.request import count_of
 from jaxdecode.native import current_platform
-from jaxdecode.sampling import init_rows, observe, process_seen, update_rows
-from jaxdecode.sampling.stats import logprobs_of
-from jaxdecode.transforms import Chain, Context, Drawn, Link, as_chain
+from jaxdecode.transforms import Chain, Link, as_chain
 
 
 @pytree
@@ -44,11 +46,14 @@ class Score:
       sampling_logprobs: float32 [R, T], the same under the sampler, after every link;
         -inf for a token that it would not have drawn; 0 after the end.
       lengths: int32 [R], how many tokens were scored.
+      observations: what was asked for with `observe`, by name, as in `Generation`; empty
+        otherwise.
     """
 
     model_logprobs: Array
     sampling_logprobs: Array
     lengths: Array
+    observations: Mapping[str, Array] = dataclasses.field(default_factory=dict)
 
 
 def score(
@@ -58,6 +63,8 @@ def score(
     *,
     sampler: Link | Chain | None = None,
     key: KeyLike | None = None,
+    observe: Sequence[str] = (),
+    chunk: int | None = None,
 ) -> Score:
     """Return the log-probabilities of given continuations, teacher-forced.
 
@@ -67,12 +74,13 @@ def score(
     to rounding, so an importance ratio is 1:
     `score(model, prompts, (out.tokens, out.lengths), sampler=sampler)`.
 
-    Every row of logits is sorted whole where the sampler truncates, and the logits
-    [R, T, V] are kept at once.
+    Every row of logits is sorted whole where the sampler truncates. The logits
+    [R, T, V] are in memory at once, or those of `chunk` tokens.
 
     Recompiles for another model structure, number of rows, bucket of prompt or
-    continuation length, or links; never for other values. Works inside the caller's
-    `jit`, `vmap` and `grad`, with prompts and continuations as pairs of arrays.
+    continuation length, links, `observe` or `chunk`; never for other values. Works
+    inside the caller's `jit`, `vmap` and `grad`, with prompts and continuations as pairs
+    of arrays.
 
     Args:
       model: anything that satisfies the `Model` protocol.
@@ -82,6 +90,10 @@ def score(
       sampler: a chain or a link, parameters a number or one per prompt; None is the
         model's own distribution.
       key: as in `generate`; only needed for links that throw a coin.
+      observe: what to report of every token (see `Generation.observations`), by name:
+        "entropy", "rank", "top_logprobs:5". Static.
+      chunk: how many tokens are read at once, >= 1; a gradient computes their logits
+        again, so that memory does not grow with T. None is all of them. Static.
 
     Returns:
       A `Score` with T columns: the longest continuation's, or those of the array given.
@@ -110,7 +122,10 @@ def score(
             f"got {given.tokens.shape[0]}."
         )
     _check_room(read, given, model.max_length)
-    chain = None if sampler is None else as_chain(sampler)
+    observables = as_observables("score", observe, model.vocab_size)
+    chunk = None if chunk is None else count_of("score", "chunk", chunk)
+    # Without either there is no row to process, and tokens are scored all at once.
+    chain = None if sampler is None and not observables else as_chain(sampler)
     if chain is not None:
         chain.check(count, model.vocab_size)
         if chain.is_stochastic and key is None:
@@ -121,90 +136,43 @@ def score(
     keys = (
         None if key is None else sample_keys(prompt_keys("score", key, count), samples)
     )
-    platform = current_platform()
-    result = _run(model, read, given, chain, keys, platform=platform)
+    static = {"observables": observables, "chunk": chunk}
+    static["platform"] = current_platform()
+    result = _run(model, read, given, chain, keys, **static)
     return _fit(result, _width(continuations))
 
 
-@compiled(static=("platform",))
+@compiled(static=("observables", "chunk", "platform"))
 def _run(
-    model: Model, prompts: Prompts, given: Prompts, chain, keys, *, platform: Platform
+    model: Model,
+    prompts: Prompts,
+    given: Prompts,
+    chain: Chain | None,
+    keys: jax.Array | None,
+    *,
+    observables: tuple[Observable, ...],
+    chunk: int | None,
+    platform: Platform,
 ) -> Score:
     times = given.tokens.shape[0] // prompts.tokens.shape[0]
     prompts = repeat_rows(prompts, times)
     tokens = _joined(prompts, given, model.max_length)
-    width = given.tokens.shape[1]
-    logits = _logits(model, prompts, tokens, width, platform)  # [T, R, V]
-    own = jax.vmap(_logprobs, (0, 1))(logits, given.tokens).T
-    drawn = own
-    if chain is not None:
-        replayed = (logits, tokens, prompts.lengths, given, keys)
-        drawn = _replay(chain, *replayed, platform)
-    real = jnp.arange(given.tokens.shape[1])[None, :] < given.lengths[:, None]
+    texts = Texts(prompts, given, tokens, chain, keys)
+    asked = {"observables": observables, "chunk": chunk, "platform": platform}
+    found = measure(model, texts, **asked)
+    real = jnp.arange(texts.width)[None, :] < given.lengths[:, None]
+
+    def ended(name, leaf):
+        mask = real.reshape(real.shape + (1,) * (leaf.ndim - 2))
+        return jnp.where(mask, leaf, -1 if name.endswith("top_ids") else 0)
+
+    found = {name: ended(name, leaf) for name, leaf in found.items()}
     return Score(
-        model_logprobs=jnp.where(real, own, 0.0),
-        sampling_logprobs=jnp.where(real, drawn, 0.0),
+        model_logprobs=found.pop(OWN),
+        sampling_logprobs=found.pop(SAMPLED),
         lengths=given.lengths,
+        observations=found,
     )
-
-
-def _logits(
-    model: Model, prompts: Prompts, tokens: jax.Array, width: int, platform: Platform
-) -> jax.Array:
-    """Return the logits from which each of `width` tokens is drawn, [T, R, V].
-
-    The prompt is read first, and alone, as `generate` reads it; the rest follows from
-    where each row's prompt ends, or earlier in rows that would run out of columns.
-    """
-    count, columns = tokens.shape
-    cache = model.init_cache(count, columns)
-    first, cache = prefill(model, prompts, cache, platform=platform, reversible=True)
-    if width == 1:
-        return first[None]
-    steps = jnp.arange(width - 1, dtype=jnp.int32)
-    begin = jnp.minimum(prompts.lengths, columns - (width - 1))
-    positions = begin[:, None] + steps[None, :]
-    read = jnp.take_along_axis(tokens, positions, axis=1)
-    rest, _ = logits_of(model, read, positions, cache)
-    moved = steps[None, :] + (prompts.lengths - begin)[:, None]
-    moved = jnp.minimum(moved, width - 2)
-    rest = jax.vmap(lambda rows, index: rows[index])(rest, moved)
-    return jnp.concatenate([first[None], jnp.swapaxes(rest, 0, 1)])
-
-
-def _replay(
-    chain: Chain, logits, tokens, lengths, given: Prompts, keys, platform: Platform
-) -> jax.Array:
-    """Return each token's log-probability under the chain, [R, T]."""
-
-    def contexts_at(step):
-        place = lengths + step
-        return Context(
-            tokens=tokens,
-            length=place,
-            prompt_length=lengths,
-            key=None if keys is None else step_keys(keys, place),
-            vocab_size=logits.shape[2],
-        )
-
-    def body(states, inputs):
-        step, raw, token = inputs
-        contexts = contexts_at(step)
-        rows, views = process_seen(chain, raw, contexts, states, platform=platform)
-        logprob = _logprobs(rows, token)
-        seen = observe(chain, views, token)
-        known = Drawn(token=token, logprob=logprob, context=contexts, seen=seen)
-        states = update_rows(chain, states, known)
-        return states, logprob
-
-    start = init_rows(chain, contexts_at(0))
-    steps = jnp.arange(given.tokens.shape[1], dtype=jnp.int32)
-    return jax.lax.scan(body, start, (steps, logits, given.tokens.T))[1].T
-
-
-def _logprobs(rows: jax.Array, token: jax.Array) -> jax.Array:
-    """Return the log-probabilities [R] of tokens [R] under rows [R, V]."""
-    return logprobs_of(jnp.take_along_axis(rows, token[:, None], axis=1)[:, 0], rows)
 
 
 def _joined(prompts: Prompts, given: Prompts, max_length: int) -> jax.Array:
@@ -256,6 +224,7 @@ def _fit(result: Score, width: int) -> Score:
         if check.is_traced(leaf):
             return leaf[:, :width]
         cut = np.asarray(leaf)[:, :width]
-        return jax.device_put(np.pad(cut, ((0, 0), (0, width - cut.shape[1]))))
+        missing = [(0, 0), (0, width - cut.shape[1]), *[(0, 0)] * (cut.ndim - 2)]
+        return jax.device_put(np.pad(cut, missing))
 
     return jax.tree.map(fit, result)
