@@ -65,21 +65,21 @@ def test_run_installs_once_and_passes_its_arguments_on(checkout):
         "[-P][-m][jaxdecode][generate][again]",
         "",
     )
-    assert installed(checkout) == ["."]
+    assert installed(checkout) == [".[cli]"]
 
 
 def test_another_pyproject_installs_again(checkout):
     run(checkout, "run", "a")
     (checkout / "pyproject.toml").write_text("second")
     run(checkout, "run", "a")
-    assert installed(checkout) == [".", "."]
+    assert installed(checkout) == [".[cli]", ".[cli]"]
 
 
 def test_a_checkout_that_was_moved_installs_again(checkout):
     run(checkout, "run", "a")
     moved = checkout.rename(checkout.parent / "moved")
     run(moved, "run", "a")
-    assert installed(moved) == [".", "."]
+    assert installed(moved) == [".[cli]", ".[cli]"]
 
 
 def test_the_test_environment_serves_run_too(checkout):
@@ -96,7 +96,7 @@ def test_two_at_once_install_once(checkout):
     both = [begin(checkout, "run", "a") for _ in range(2)]
     ended = [process.communicate(timeout=30) for process in both]
     assert [out for out, _ in ended] == ["[-P][-m][jaxdecode][generate][a]"] * 2
-    assert installed(checkout) == ["."]
+    assert installed(checkout) == [".[cli]"]
 
 
 def test_an_interpreter_that_is_too_old_is_refused(checkout, tmp_path):
