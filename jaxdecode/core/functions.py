@@ -8,6 +8,7 @@ use. Whatever can change in place is compared by identity.
 """
 
 import functools
+import sys
 import types
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
@@ -28,7 +29,10 @@ class Alike:
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
-        self._identity = _value(function, ())
+        try:
+            self._identity = _value(function, {})
+        except RecursionError:  # closures in closures, hundreds deep
+            self._identity = _Same(function)
         self._hash = hash(self._identity)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -60,38 +64,38 @@ class _Same:
         return isinstance(other, _Same) and self.value is other.value
 
 
-def _value(value: Any, outer: tuple[Any, ...]) -> Hashable:
-    """Return what a value is; `outer` are the functions it was reached through."""
+def _value(value: Any, seen: dict[int, Any]) -> Hashable:
+    """Return what a value is; `seen` are the functions that were looked into, by id."""
     if isinstance(value, _PLAIN):
         return type(value), value
     if isinstance(value, float):
         return float, value.hex()  # -0.0 is not 0.0, and NaN is NaN
     if isinstance(value, tuple) and type(value) is tuple:
-        return tuple, tuple(_value(item, outer) for item in value)
+        return tuple, tuple(_value(item, seen) for item in value)
     if isinstance(value, Alike):
         return value._identity
     if isinstance(value, functools.partial):
-        named = [(name, _value(v, outer)) for name, v in sorted(value.keywords.items())]
-        called = _value(value.func, outer), _value(value.args, outer)
+        named = [(name, _value(v, seen)) for name, v in sorted(value.keywords.items())]
+        called = _value(value.func, seen), _value(value.args, seen)
         return functools.partial, called, tuple(named)
     if isinstance(value, types.MethodType):
-        return "method", _value(value.__func__, outer), _value(value.__self__, outer)
+        return "method", _value(value.__func__, seen), _value(value.__self__, seen)
     if isinstance(value, types.FunctionType):
-        return _function(value, outer)
+        return _Same(value) if _has_a_name(value) else _function(value, seen)
     if _is_frozen(value):
         held = vars(value)  # its fields, and nothing else
-        return type(value), tuple(_value(held[name], outer) for name in sorted(held))
+        return type(value), tuple(_value(held[name], seen) for name in sorted(held))
     return (type(value), value) if _is_value(value) else _Same(value)
 
 
-def _function(function: types.FunctionType, outer: tuple[Any, ...]) -> Hashable:
-    if any(function is one for one in outer):
-        return "itself", next(i for i, one in enumerate(outer) if one is function)
-    outer = (*outer, function)
+def _function(function: types.FunctionType, seen: dict[int, Any]) -> Hashable:
+    if id(function) in seen:  # it calls itself, or is reached a second way
+        return "seen", list(seen).index(id(function))
+    seen[id(function)] = function
     cells = []
     for cell in function.__closure__ or ():
         try:
-            cells.append(_value(cell.cell_contents, outer))
+            cells.append(_value(cell.cell_contents, seen))
         except ValueError:  # not assigned yet
             return _Same(function)
     names = sorted(set(_names(function.__code__)))
@@ -101,16 +105,24 @@ def _function(function: types.FunctionType, outer: tuple[Any, ...]) -> Hashable:
         function.__code__,
         _Same(function.__globals__),
         tuple(cells),
-        _value(function.__defaults__, outer),
-        _value(tuple((function.__kwdefaults__ or {}).items()), outer),
-        tuple((name, _reached(value, names, outer)) for name, value in reached),
+        _value(function.__defaults__, seen),
+        _value(tuple((function.__kwdefaults__ or {}).items()), seen),
+        tuple((name, _reached(value, names, seen)) for name, value in reached),
     )
 
 
-def _reached(value: Any, names: list[str], outer: tuple[Any, ...]) -> Hashable:
+def _has_a_name(function: types.FunctionType) -> bool:
+    """Whether its module knows a function by its name, so that it is not made anew."""
+    found: Any = sys.modules.get(function.__module__ or "")
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is function
+
+
+def _reached(value: Any, names: list[str], seen: dict[int, Any]) -> Hashable:
     """Return what a global is; of a module, what is used of it, as it may be reloaded."""
     if not isinstance(value, types.ModuleType):
-        return _value(value, outer)
+        return _value(value, seen)
     used = [(name, getattr(value, name)) for name in names if hasattr(value, name)]
     return _Same(value), tuple((name, _Same(item)) for name, item in used)
 

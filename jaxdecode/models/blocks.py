@@ -29,25 +29,37 @@ def run_blocks(
         nothing but their arrays are run in a loop; so are blocks that repeat after a
         few, such as one with full attention after five with a window.
     """
-    parts = [nnx.split(block) for block in blocks]
-    period = _period([_kind(*part) for part in parts])
-    rounds = len(blocks) // period if isinstance(cache, StackedCache) else 0
-    looped = rounds * period if rounds > 1 else 0
-    if looped:
-        groups = [parts[first:looped:period] for first in range(period)]
-
-        def body(carry, index):
-            x, cache = carry
-            for first, group in enumerate(groups):
-                block = _chosen(group, index)
-                x, cache = block(x, where, cache, index * period + first)
-            return (x, cache), None
-
-        counted = jnp.arange(rounds, dtype=jnp.int32)
-        x, cache = jax.lax.scan(body, (x, cache), counted)[0]
-    for layer in range(looped, len(blocks)):
+    if isinstance(cache, StackedCache):
+        done, x, cache = _loop(blocks, x, where, cache)
+    else:
+        done = 0
+    for layer in range(done, len(blocks)):
         x, cache = blocks[layer](x, where, cache, layer)
     return x, cache
+
+
+def _loop(
+    blocks: Sequence[Any], x: jax.Array, where: Any, cache: StackedCache
+) -> tuple[int, jax.Array, StackedCache]:
+    """Run the blocks that repeat; return how many they were as well, 0 if none do."""
+    parts = [nnx.split(block) for block in blocks]
+    period = _period([_kind(*part) for part in parts])
+    rounds = len(blocks) // period
+    if rounds < 2:
+        return 0, x, cache
+    done = rounds * period
+    groups = [parts[first:done:period] for first in range(period)]
+
+    def body(carry, index):
+        x, cache = carry
+        for first, group in enumerate(groups):
+            block = _chosen(group, index)
+            x, cache = block(x, where, cache, index * period + first)
+        return (x, cache), None
+
+    counted = jnp.arange(rounds, dtype=jnp.int32)
+    x, cache = jax.lax.scan(body, (x, cache), counted)[0]
+    return done, x, cache
 
 
 def _chosen(group: Sequence[tuple[Any, Any]], index: jax.Array) -> Any:

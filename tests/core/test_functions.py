@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import time
 
 import jax.numpy as jnp
 import pytest
+from jax import vmap
 
 import jaxdecode as jd
 from jaxdecode.core.functions import Alike
@@ -103,6 +105,21 @@ def test_a_recursive_function_is_itself():
         return f
 
     assert Alike(make()) == Alike(make())
+
+
+def test_functions_of_libraries_and_many_closures_are_looked_at_once():
+    """Each function is looked into once, and those with a name not at all."""
+
+    def layered(depth):
+        inner = lambda x: x  # noqa: E731
+        for _ in range(depth):
+            inner = (lambda f: lambda x: f(x) + f(x) + vmap(f)(x))(inner)
+        return inner
+
+    start = time.perf_counter()
+    assert Alike(layered(200)) == Alike(layered(200))
+    assert Alike(layered(200)) != Alike(layered(199))
+    assert time.perf_counter() - start < 2.0
 
 
 def test_a_lambda_in_every_call_compiles_once():
