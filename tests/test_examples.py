@@ -105,6 +105,7 @@ def test_a_sweep_names_a_setting_out_of_range(wrong, capsys):
     assert wrong[1] in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_kind_of_model_passes_its_check_and_writes(capsys):
     module = example("your_own_model")
     written = module.main([])
