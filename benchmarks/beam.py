@@ -70,6 +70,9 @@ def _thread_counts() -> list[int]:
     return sorted({1, os.cpu_count() or 1})
 
 
+_model = functools.cache(model_of)  # once for every number of beams
+
+
 @functools.cache
 def _hugging_face(shape: str | None, dtype: str) -> Any:
     if shape is not None:
@@ -78,7 +81,7 @@ def _hugging_face(shape: str | None, dtype: str) -> Any:
 
 
 def _measure(options, dtype: str, beams: int) -> list[dict[str, Any]]:
-    model = model_of(options.shape, dtype)
+    model = _model(options.shape, dtype)
     rng = np.random.default_rng(0)
     prompts = rng.integers(5, 40000, (options.batch, options.context)).tolist()
     new_tokens, missing = options.new_tokens, []

@@ -78,10 +78,12 @@ class KVCache:
           ValueError: if the new columns are more than the cache has.
         """
         check_columns(keys, self.length)
+        new_keys = write_columns(self.keys[layer], keys, starts)
+        new_values = write_columns(self.values[layer], values, starts)
         return replace(
             self,
-            keys=_set(self.keys, layer, _write(self.keys[layer], keys, starts)),
-            values=_set(self.values, layer, _write(self.values[layer], values, starts)),
+            keys=_set(self.keys, layer, new_keys),
+            values=_set(self.values, layer, new_values),
         )
 
     def read(self, layer: int) -> tuple[jax.Array, jax.Array]:
@@ -113,7 +115,17 @@ def stored_as(stored: jax.Array, new: jax.Array) -> jax.Array:
     return to_bits(new.astype(jnp.bfloat16)) if words else new
 
 
-def _write(stored: jax.Array, new: jax.Array, starts: jax.Array) -> jax.Array:
+def write_columns(
+    stored: jax.Array, new: jax.Array, starts: jax.Array, *layer: int | jax.Array
+) -> jax.Array:
+    """Put columns [B, K, S, D] into stored ones [B, K, T, D], or one of [B, L, K, T, D].
+
+    Args:
+      stored: float32 or uint16.
+      new: what is written.
+      starts: int32 [B], the column of each row's first new one.
+      *layer: which layer, where `stored` has an axis for them.
+    """
     new = stored_as(stored, new)
     rows, heads, columns, _ = new.shape
     # Row, head and column are all named. Naming the row only is a plain slice update at
@@ -122,7 +134,7 @@ def _write(stored: jax.Array, new: jax.Array, starts: jax.Array) -> jax.Array:
     row = jnp.arange(rows)[:, None, None]
     head = jnp.arange(heads)[None, :, None]
     column = starts[:, None, None] + jnp.arange(columns, dtype=starts.dtype)[None, None]
-    return stored.at[row, head, column].set(
+    return stored.at[row, *layer, head, column].set(
         new, mode="drop", unique_indices=True, indices_are_sorted=True
     )
 

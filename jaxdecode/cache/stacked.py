@@ -5,9 +5,14 @@ number that may be traced; only kernels read a layer from there without copying 
 """
 
 import jax
-import jax.numpy as jnp
 
-from jaxdecode.cache.kv import KVCache, as_numbers, check_columns, stored_as, zeros
+from jaxdecode.cache.kv import (
+    KVCache,
+    as_numbers,
+    check_columns,
+    write_columns,
+    zeros,
+)
 from jaxdecode.core.pytree import pytree
 
 
@@ -49,8 +54,8 @@ class StackedCache:
         """
         check_columns(keys, self.length)
         return StackedCache(
-            keys=_write(self.keys, layer, keys, starts),
-            values=_write(self.values, layer, values, starts),
+            keys=write_columns(self.keys, keys, starts, layer),
+            values=write_columns(self.values, values, starts, layer),
         )
 
     def read(self, layer: int | jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -64,14 +69,3 @@ class StackedCache:
             keys=tuple(self.keys[:, layer] for layer in layers),
             values=tuple(self.values[:, layer] for layer in layers),
         )
-
-
-def _write(stored, layer, new, starts):
-    new = stored_as(stored, new)
-    rows, heads, columns, _ = new.shape
-    row = jnp.arange(rows)[:, None, None]
-    head = jnp.arange(heads)[None, :, None]
-    column = starts[:, None, None] + jnp.arange(columns, dtype=starts.dtype)[None, None]
-    return stored.at[row, layer, head, column].set(
-        new, mode="drop", unique_indices=True, indices_are_sorted=True
-    )

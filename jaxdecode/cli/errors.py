@@ -33,11 +33,11 @@ def explain(error: BaseException) -> tuple[int, str]:
 
 
 def is_user_error(error: BaseException) -> bool:
-    """Whether the user can correct an error: a refused value, a file, the network,
-    a part that is not installed.
+    """Whether the user can correct an error.
 
-    A ValueError raised inside JAX or NumPy is a bug in our code; the library's own
-    checks raise from the library's files.
+    A refused value, a file, the network, a part that is not installed. A ValueError
+    raised inside JAX or NumPy is a bug in our code; the library's own checks raise from
+    the library's files.
     """
     if isinstance(error, OSError):
         return True

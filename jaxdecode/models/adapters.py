@@ -8,7 +8,7 @@ of its own row only.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from jaxdecode.core.functions import Alike
 from jaxdecode.core.protocol import ModelError
 from jaxdecode.core.pytree import assign, pytree, static
 from jaxdecode.models.layers import take_column
+
+T = TypeVar("T")
 
 
 @pytree
@@ -43,16 +45,7 @@ class FunctionModel:
 
     def init_cache(self, rows: int, length: int) -> Any:
         """Return the wrapped model's empty cache, its row axis checked."""
-        cache = self.make_cache(rows, length)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
-            if jnp.shape(leaf)[:1] != (rows,):
-                raise ModelError(
-                    "init_cache: every leaf must have the row axis first "
-                    f"({rows} rows), got shape {jnp.shape(leaf)} at "
-                    f"cache{jax.tree_util.keystr(path)}; jaxdecode.from_single takes a "
-                    "function of one row with any layout."
-                )
-        return cache
+        return with_rows("init_cache", self.make_cache(rows, length), rows)
 
     def __call__(
         self,
@@ -64,7 +57,7 @@ class FunctionModel:
     ) -> tuple[jax.Array, Any]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
         logits, cache = self.function(self.params, tokens, positions, cache)
-        logits = _checked(logits, (*tokens.shape, self.vocab_size))
+        logits = as_logits("model", logits, (*tokens.shape, self.vocab_size))
         return logits if at is None else take_column(logits, at), cache
 
 
@@ -109,7 +102,7 @@ class RecomputingModel:
             cache, tokens, starts
         )
         logits = self.function(self.params, cache)
-        logits = _checked(logits, (*cache.shape, self.vocab_size))
+        logits = as_logits("model", logits, (*cache.shape, self.vocab_size))
         if at is not None:
             return take_column(logits, starts + at), cache
         columns = tokens.shape[1]
@@ -176,15 +169,29 @@ def from_logits_function(
 
 
 def check_sizes(node: Any) -> None:
+    """Check an adapter's vocab_size and max_length, and store them as ints."""
     for name in ("vocab_size", "max_length"):
         value = check.whole(type(node).__name__, name, getattr(node, name), low=1)
         assign(node, name, int(value))
 
 
-def _checked(logits: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def with_rows(who: str, cache: T, rows: int) -> T:
+    """Return a cache or state, checked to have the row axis first in every leaf."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
+        if jnp.shape(leaf)[:1] != (rows,):
+            raise ModelError(
+                f"{who}: every leaf must have the row axis first ({rows} rows), got "
+                f"shape {jnp.shape(leaf)} at cache{jax.tree_util.keystr(path)}; "
+                "jaxdecode.from_single takes a function of one row with any layout."
+            )
+    return cache
+
+
+def as_logits(who: str, logits: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return a function's logits as float32, checked to have the shape they must."""
     if logits.shape != shape:
         raise ModelError(
-            f"model: logits must have shape {shape} (rows, columns, vocabulary), "
+            f"{who}: logits must have shape {shape} (rows, columns if any, vocabulary), "
             f"got {logits.shape}."
         )
     return logits.astype(jnp.float32)

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core.functions import Alike
-from jaxdecode.core.protocol import ModelError
 from jaxdecode.core.pytree import pytree, replace, static
-from jaxdecode.models.adapters import check_sizes
+from jaxdecode.models.adapters import as_logits, check_sizes
 from jaxdecode.models.layers import take_column
 
 
@@ -111,12 +110,8 @@ class EncoderDecoder:
         given = tokens, positions, cache.decoder, cache.states, mask
         logits, decoder = self.decode(self.params, *given)
         wanted = (*tokens.shape, self.vocab_size)
-        if logits.shape != wanted:
-            raise ModelError(
-                f"from_encoder_decoder: logits must have shape {wanted} (rows, columns, "
-                f"vocabulary), got {logits.shape}."
-            )
-        return logits.astype(jnp.float32), replace(cache, decoder=decoder)
+        logits = as_logits("from_encoder_decoder", logits, wanted)
+        return logits, replace(cache, decoder=decoder)
 
 
 def from_encoder_decoder(

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core.functions import Alike
-from jaxdecode.core.protocol import ModelError
 from jaxdecode.core.pytree import pytree, replace, static
-from jaxdecode.models.adapters import check_sizes
+from jaxdecode.models.adapters import as_logits, check_sizes, with_rows
 from jaxdecode.models.layers import take_column
 
 
@@ -57,14 +56,7 @@ class RecurrentModel:
     def init_cache(self, rows: int, length: int) -> RecurrentCache:
         """Return the states of rows that have read nothing."""
         del length  # a state is as large after any number of tokens
-        state = self.make_state(rows)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-            if jnp.shape(leaf)[:1] != (rows,):
-                raise ModelError(
-                    "from_recurrent: every leaf of the state must have the row axis "
-                    f"first ({rows} rows), got shape {jnp.shape(leaf)} at "
-                    f"state{jax.tree_util.keystr(path)}."
-                )
+        state = with_rows("from_recurrent", self.make_state(rows), rows)
         return RecurrentCache(state, state, jnp.zeros((rows,), jnp.int32))
 
     def read_prompts(
@@ -119,12 +111,8 @@ class RecurrentModel:
         before = _where(position == 0, fresh, before)
         logits, after = self.function(self.params, token, before)
         wanted = (token.shape[0], self.vocab_size)
-        if logits.shape != wanted:
-            raise ModelError(
-                f"from_recurrent: logits must have shape {wanted} (rows, vocabulary), "
-                f"got {logits.shape}."
-            )
-        logits = jnp.where(known[:, None], logits.astype(jnp.float32), jnp.nan)
+        logits = as_logits("from_recurrent", logits, wanted)
+        logits = jnp.where(known[:, None], logits, jnp.nan)
         return logits, replace(cache, before=before, after=after, count=position + 1)
 
 

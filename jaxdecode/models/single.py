@@ -1,4 +1,4 @@
-"""Models that know one row only, and modules that keep their cache in a collection.
+"""Functions that know one row only, as models of many.
 
 Most code that was written for one text has a cache that no batch could share: one index
 for all rows, layers first, a ring. Every row then gets a cache of its own, stacked on a
