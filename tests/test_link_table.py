@@ -33,3 +33,8 @@ def test_a_row_names_the_arguments_that_the_class_takes(name):
         if p.default is p.empty
     }
     assert required <= set(described)
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_row_says_where_the_rule_comes_from(name):
+    assert link_table._section(LINKS[name], "Reference")

@@ -25,6 +25,8 @@ class AllowTokens(Edit):
     Raises:
       TypeError: if an id is not an integer.
       ValueError: if there is none, or one is negative or beyond the vocabulary.
+
+    Reference: vLLM, `allowed_token_ids`.
     """
 
     ids: Any = shared()
@@ -59,6 +61,8 @@ class ForcedTokens(Edit):
     Raises:
       TypeError: if `ids` is not a dict of integers.
       ValueError: if a position is negative, or an id negative or beyond the vocabulary.
+
+    Reference: Hugging Face transformers, `ForceTokensLogitsProcessor`.
     """
 
     ids: Any = shared(default=None)

@@ -84,6 +84,8 @@ class BanTokens(Edit):
     Raises:
       TypeError: if an id is not an integer.
       ValueError: if an id is negative or beyond the vocabulary.
+
+    Reference: Hugging Face transformers, `suppress_tokens`.
     """
 
     ids: Any = shared(default=())
@@ -111,6 +113,8 @@ class MinNewTokens(Edit):
     Raises:
       TypeError: if a value is not an integer.
       ValueError: if `n` is negative, or an id negative or beyond the vocabulary.
+
+    Reference: Hugging Face transformers, `min_new_tokens`.
     """
 
     n: Scalar = 0

@@ -64,6 +64,7 @@ def read(model):
     return steps(model)
 
 
+@pytest.mark.optimized
 @EVERY_KIND
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_a_loop_has_the_bits_of_blocks_written_out(kind, dtype):
