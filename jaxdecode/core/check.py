@@ -3,8 +3,9 @@
 Every message says who, which argument, which rule and what it got. A Python float, an
 `np.float32` and an integer would be three entries in JAX's compilation cache, so each
 check also casts the value to `np.float32` or `np.int32`. A value known only by shape and
-type (a tracer, a `jax.ShapeDtypeStruct`) is cast and not checked: inside a `jit` the
-caller is responsible for its range.
+type (a tracer, a `jax.ShapeDtypeStruct`) is cast; one that turns out to be out of range
+in a program is replaced there by a mark, NaN or `NO_INTEGER`, and rows with a mark draw
+nothing (`is_marked`).
 """
 
 import difflib
@@ -22,6 +23,7 @@ from jaxdecode.core.pytree import assign
 
 SEED_MAX = 2**32 - 1
 _INT32 = np.iinfo(np.int32)
+NO_INTEGER = _INT32.min
 
 
 def within(
@@ -64,12 +66,16 @@ def real(
 ) -> Any:
     """Return `value`, a number or one per row, as float32 in a range (see `within`)."""
     array = numeric(who, name, value, np.float32)
-    if isinstance(array, np.ndarray):
-        bad = np.isnan(array) | (array < low) | (array > high)
-        if low_open:
-            bad |= array == low
-        if not infinite:
-            bad |= np.isinf(array)
+    if isinstance(array, jax.ShapeDtypeStruct):
+        return array
+    bad = (array != array) | (array < low) | (array > high)
+    if low_open:
+        bad |= array == low
+    if not infinite:
+        bad |= abs(array) == math.inf
+    if isinstance(array, Tracer):
+        array = jnp.where(bad, jnp.float32(math.nan), array)
+    else:
         _refuse(who, name, _range_rule(low, high, low_open), array, bad, value)
     return array
 
@@ -101,7 +107,16 @@ def whole(
         array_64 = np.asarray(value)
         bad = (array_64 < low) | (array_64 > high)
         _refuse(who, name, _range_rule(low, high, False), array_64, bad, value)
+    elif isinstance(array, Tracer):
+        bad = (array < low) | (array > high)
+        array = jnp.where(bad, jnp.int32(NO_INTEGER), array)
     return array
+
+
+def is_marked(value: Any) -> Any:
+    """Whether each number stands for one that was out of range in a program."""
+    whole = jnp.issubdtype(value.dtype, jnp.integer)
+    return value == NO_INTEGER if whole else value != value
 
 
 def token_ids(who: str, name: str, value: Any, *, empty: bool = True) -> np.ndarray:

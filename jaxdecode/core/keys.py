@@ -23,14 +23,21 @@ def prompt_keys(who: str, key: Any, rows: int) -> jax.Array:
     Args:
       who: the function asking, for the message.
       key: one key (row b gets `fold_in(key, b)`), keys [B], or the same as seeds: an
-        integer in [0, 2**32 - 1] or a list of B of them.
+        integer in [0, 2**32 - 1], or B of them in a list or an array. Seeds that are
+        traced are taken modulo 2**32.
       rows: number of prompts, B.
 
     Raises:
       TypeError: for something that is no key and no seed.
-      ValueError: for a seed out of range or a wrong number of keys.
+      ValueError: for a seed out of range, a wrong number of keys, or keys of a kind
+        that gives a row other noise in company than alone.
     """
     keys = _typed(who, key)
+    if str(jax.random.key_impl(keys)) == "unsafe_rbg":
+        raise ValueError(
+            f"{who}: `key` must be of a kind whose noise does not depend on the batch, "
+            "got unsafe_rbg; use threefry2x32 or rbg."
+        )
     if keys.ndim == 0:
         return _fold_rows(keys, rows)
     if keys.shape != (rows,):
@@ -71,17 +78,26 @@ def _typed(who: str, key: Any) -> jax.Array:
             return key
         if key.dtype == jnp.uint32 and key.ndim in (1, 2) and key.shape[-1] == 2:
             return jax.random.wrap_key_data(key)
+        if jnp.issubdtype(key.dtype, jnp.integer) and check.is_traced(key):
+            return _of_seeds(key.astype(jnp.uint32))
+    if isinstance(key, (np.ndarray, jax.Array)) and key.ndim <= 1:
+        whole = jnp.issubdtype(key.dtype, jnp.integer)
+        key = np.asarray(key).tolist() if whole else key
     if isinstance(key, (list, tuple)) and key and _all_keys(key):
         return jnp.stack([_typed(who, k) for k in key])
     if isinstance(key, (list, tuple, range)) and len(key):
         seeds = np.asarray([check.seed(who, s) for s in key], np.uint32)
-        return jax.vmap(jax.random.key)(seeds)
+        return _of_seeds(seeds)
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         return jax.random.key(np.uint32(check.seed(who, key)))
     raise TypeError(
         f"{who}: `key` must be a jax.random.key, one per prompt, or seeds, "
         f"got {check.short(key)} ({type(key).__name__})."
     )
+
+
+def _of_seeds(seeds: Any) -> jax.Array:
+    return jax.vmap(jax.random.key)(seeds) if np.ndim(seeds) else jax.random.key(seeds)
 
 
 def _all_keys(items: Any) -> bool:

@@ -96,10 +96,12 @@ def generate(
         a tokenizer's {"input_ids", "attention_mask"}, padded on either side.
       key: one key, of which row b takes `fold_in(key, b)`, also where there is one row
         only; or keys [B], taken as they are. A seed in [0, 2**32 - 1] stands for
-        `jax.random.key(seed)`, and B seeds for B keys, so that 7 and [7] name different
-        texts. Row b of a batch alone: `[fold_in(key, b)]`. Consumed.
+        `jax.random.key(seed)`, and B seeds, in a list or an array, for B keys, so that 7
+        and [7] name different texts. Row b of a batch alone: `[fold_in(key, b)]`. A
+        traced seed counts modulo 2**32. Consumed.
       sampler: a chain or a link, its parameters a number or one per prompt; None draws
-        from the model's own distribution. Greedy is `joint(temperature=0)`.
+        from the model's own distribution. Greedy is `joint(temperature=0)`. A row with a
+        parameter that turns out, inside a `jit`, to be out of range is INVALID.
       max_new_tokens: >= 1, a number or one per prompt.
       eos_ids: ids that end a row: one, several or None.
       pad_id: what fills the columns after a row's end.

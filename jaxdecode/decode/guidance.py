@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdecode.core import check
+from jaxdecode.core import check, varying
 from jaxdecode.core.protocol import Model, logits_of
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.core.rows import repeat_rows
@@ -126,7 +126,7 @@ class Guided:
         if tokens.shape[1] == 1:  # a decode step: a branch would copy the caches
             unconditional, unconditional_cache = some_generated()
         else:
-            unconditional, unconditional_cache = jax.lax.cond(
+            unconditional, unconditional_cache = varying.cond(
                 jnp.all(is_new), only_prompts, some_generated
             )
         end = tokens.shape[1] - 1 if at is None else at

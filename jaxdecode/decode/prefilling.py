@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core import varying
 from jaxdecode.core.platform import Platform, backend
 from jaxdecode.core.protocol import Model, ReadsPrompts, logits_of
 from jaxdecode.decode.prompts import Prompts
@@ -71,7 +72,8 @@ def prefill(
         longest = jnp.minimum(jnp.max(lengths), width)
         chunks = (longest + chunk - 1) // chunk
     nothing = jnp.zeros((count, model.vocab_size), jnp.float32)
-    return jax.lax.fori_loop(0, chunks, read, (nothing, cache))
+    first = varying.settled(lambda carry: read(0, carry), (nothing, cache), prompts)
+    return jax.lax.fori_loop(0, chunks, read, first)
 
 
 def columns_per_call(rows: int, platform: Platform) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core import varying
 from jaxdecode.core.keys import step_keys
 from jaxdecode.core.platform import Platform
 from jaxdecode.core.protocol import Model, logits_of
@@ -111,7 +112,8 @@ def measure(
             rest = part((cache, states), 1)[1]
         else:
             starts = 1 + size * jnp.arange(count, dtype=jnp.int32)
-            rest = jax.lax.scan(jax.checkpoint(part), (cache, states), starts)[1]
+            carry, part = (cache, states), jax.checkpoint(part)
+            rest = varying.scan(part, carry, starts, given=(texts.given, model))[1]
             rest = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rest)
         found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, rest)
     return {
@@ -169,7 +171,8 @@ def _say(
         known = Drawn(token=token, logprob=said[SAMPLED], context=contexts, seen=seen)
         return update_rows(chain, states, known), said
 
-    return jax.lax.scan(one, states, (steps, logits, tokens))
+    inputs = (steps, logits, tokens)
+    return varying.scan(one, states, inputs, given=(texts.given, chain))
 
 
 def _logprobs(rows: jax.Array, token: jax.Array) -> jax.Array:

@@ -166,6 +166,9 @@ def _run(
         mask = real.reshape(real.shape + (1,) * (leaf.ndim - 2))
         return jnp.where(mask, leaf, -1 if name.endswith("top_ids") else 0)
 
+    if chain is not None:
+        sound = chain.is_sound(given.lengths.shape[0])[:, None]
+        found[SAMPLED] = jnp.where(sound, found[SAMPLED], jnp.nan)
     found = {name: ended(name, leaf) for name, leaf in found.items()}
     return Score(
         model_logprobs=found.pop(OWN),

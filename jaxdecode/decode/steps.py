@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core import varying
 from jaxdecode.core.platform import Platform
 from jaxdecode.core.protocol import Model, logits_of
 from jaxdecode.core.pytree import replace
@@ -76,7 +77,7 @@ def start(
         cache=cache,
         tokens=tokens,
         length=jnp.asarray(rows.prompt_length),
-        status=_first_status(rows.prompt_length, width),
+        status=_first_status(rows, width),
         cursor=None if rows.stops is None else jnp.zeros((total,), jnp.int32),
         logits=logits,
         unread=jnp.zeros((total,), bool),
@@ -115,7 +116,7 @@ def forward(
         return keep(~rows.unread & is_running(rows), rows.logits, logits), cache
 
     # No token is read that nothing follows, and the draw is compiled once.
-    logits, cache = jax.lax.cond(
+    logits, cache = varying.cond(
         jnp.any(unread), read, lambda cache: (rows.logits, cache), rows.cache
     )
     return replace(rows, cache=cache), logits
@@ -155,6 +156,7 @@ def drive(
       platform: how many steps are taken between two such questions. Static.
       limit: int32, the most steps; may be traced, asked at each step. None is no limit.
     """
+    state = varying.settled(step, state)
     if limit is not None:
         counted = (state, jnp.int32(0))
         return jax.lax.while_loop(
@@ -169,16 +171,18 @@ def drive(
 
 def repeat(step: Callable[[S], S], state: S, times: int) -> S:
     """Take a fixed number of steps; differentiable in reverse if the step is."""
+    state = varying.settled(step, state)
     return jax.lax.scan(lambda s, _: (step(s), None), state, None, length=times)[0]
 
 
-def _first_status(prompt_length: Any, width: int) -> jax.Array:
-    """Rows whose prompt is empty or longer than its array never start.
+def _first_status(rows: Rows, width: int) -> jax.Array:
+    """Rows whose prompt, budget or parameters are out of range never start.
 
-    Only lengths that were traced can be so; others were refused on the host.
+    Only what was traced can be so; the rest was refused on the host.
     """
-    prompt_length = jnp.asarray(prompt_length)
-    valid = (prompt_length >= 1) & (prompt_length <= width)
+    length = jnp.asarray(rows.prompt_length)
+    valid = (length >= 1) & (length <= width) & (jnp.asarray(rows.budget) >= 1)
+    valid &= rows.chain.is_sound(length.shape[0])
     return jnp.where(valid, int(Status.RUNNING), int(Status.INVALID)).astype(jnp.int32)
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxdecode.cache import StackedCache
+from jaxdecode.core import varying
 from jaxdecode.native import Choice, Panels
 
 
@@ -58,7 +59,7 @@ def _loop(
         return (x, cache), None
 
     counted = jnp.arange(rounds, dtype=jnp.int32)
-    x, cache = jax.lax.scan(body, (x, cache), counted)[0]
+    x, cache = varying.scan(body, (x, cache), counted)[0]
     return done, x, cache
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core import varying
 from jaxdecode.core.functions import Alike
 from jaxdecode.models.adapters import (
     FunctionModel,
@@ -132,7 +133,8 @@ class LinenStep:
             logits, cache = self._read(variables, token, position, cache)
             return cache, logits[:, 0]
 
-        cache, logits = jax.lax.scan(step, cache, (tokens[0], positions[0]))
+        columns = (tokens[0], positions[0])
+        cache, logits = varying.scan(step, cache, columns, given=variables)
         return jnp.swapaxes(logits, 0, 1), cache
 
     def _read(self, variables, tokens, positions, cache):

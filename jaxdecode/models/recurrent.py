@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core import varying
 from jaxdecode.core.functions import Alike
 from jaxdecode.core.pytree import pytree, replace, static
 from jaxdecode.models.adapters import as_logits, check_sizes, with_rows
@@ -78,7 +79,8 @@ class RecurrentModel:
             return (_where(inside, logits, last), _where(inside, read, cache)), None
 
         carry = (nothing, cache)
-        return jax.lax.scan(step, carry, (tokens.T, columns))[0]
+        given = (tokens, lengths, self.params)
+        return varying.scan(step, carry, (tokens.T, columns), given=given)[0]
 
     def __call__(
         self,
@@ -99,7 +101,8 @@ class RecurrentModel:
             logits, cache = self._read(token, position, cache)
             return cache, logits
 
-        cache, logits = jax.lax.scan(step, cache, (tokens.T, positions.T))
+        columns = (tokens.T, positions.T)
+        cache, logits = varying.scan(step, cache, columns, given=self.params)
         logits = jnp.swapaxes(logits, 0, 1)
         return logits if at is None else take_column(logits, at), cache
 

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdecode.core.varying import vary_alike, vary_like
+
 HEAD_MULTIPLE = 32  # numbers of a head that the kernel takes at once
 
 
@@ -37,7 +39,8 @@ def attend_columns(q_BSHD, keys, values, positions, layer, window, twin):
     # The kernel counts items by the leading axes, here [B, S]; those of 1 broadcast.
     keys, values = keys[:, None], values[:, None]
     window = np.int64(window or 0)
-    return call(q_BSHD, keys, values, positions, layer, window=window)
+    given = vary_alike(q_BSHD, keys, values, positions, layer)
+    return vary_like(call(*given, window=window), given)
 
 
 @attend_columns.defjvp

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxdecode.core.varying import vary_alike, vary_like
 from jaxdecode.native.panels import Choice, Panels, resolved, unpack
 
 INT14 = 8191  # what the kernel rounds a row's largest entry to, for int8 matrices
@@ -66,7 +67,8 @@ def _products(rows, chosen, words, scales, norms, shapes, kind, eps):
     results = [jax.ShapeDtypeStruct((rows.shape[0], o), jnp.float32) for o, _ in shapes]
     call = jax.ffi.ffi_call("jaxdecode_product", results, vmap_method="expand_dims")
     alike = [leaf for options in (*words, *scales, norms) for leaf in options]
-    return list(call(rows, chosen, *alike, eps=np.float32(eps)))
+    given = vary_alike(rows, chosen, *alike)
+    return list(vary_like(call(*given, eps=np.float32(eps)), given))
 
 
 @_products.defjvp

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdecode.core.varying import vary_alike, vary_like
+
 
 def best_indices(row: jax.Array, maxima: jax.Array, chunk: int, k: int) -> jax.Array:
     """Return the indices of the k best entries, value descending, then index ascending.
@@ -22,7 +24,8 @@ def best_indices(row: jax.Array, maxima: jax.Array, chunk: int, k: int) -> jax.A
     row, maxima = jax.lax.stop_gradient((row, maxima))
     result = jax.ShapeDtypeStruct((k,), jnp.int32)
     call = jax.ffi.ffi_call("jaxdecode_best", result, vmap_method="expand_dims")
-    return call(row, maxima, chunk=np.int64(chunk))
+    given = vary_alike(row, maxima)
+    return vary_like(call(*given, chunk=np.int64(chunk)), given)
 
 
 def bound_maxima(
@@ -43,4 +46,5 @@ def bound_maxima(
     row, reached = jax.lax.stop_gradient((row, reached))
     result = jax.ShapeDtypeStruct((-(-row.shape[0] // chunk),), jnp.float32)
     call = jax.ffi.ffi_call("jaxdecode_bounds", result, vmap_method="expand_dims")
-    return call(row, key, reached, chunk=np.int64(chunk))
+    given = vary_alike(row, key, reached)
+    return vary_like(call(*given, chunk=np.int64(chunk)), given)

@@ -40,7 +40,8 @@ def apply(
         row b takes `fold_in(key, b)`.
 
     Returns:
-      float32 [B, V].
+      float32 [B, V]; NaN in a row with a parameter that turned out, inside a `jit`, to
+      be out of range.
 
     Raises:
       TypeError: if `logits` is not [B, V] floats, or a token is not an integer.
@@ -70,7 +71,8 @@ def sample(
         `fold_in(key, b)`; consumed.
 
     Returns:
-      int32 [B]; -1 for a row that holds NaN or +inf, or has every token banned.
+      int32 [B]; -1 for a row that holds NaN or +inf, has every token banned, or a
+      parameter that turned out, inside a `jit`, to be out of range.
 
     Raises:
       TypeError: if `logits` is not [B, V] floats, or the key is not a key.
@@ -87,7 +89,8 @@ def _process(
     chain: Chain, rows: jax.Array, contexts: Context, *, platform: Platform
 ) -> jax.Array:
     states = init_rows(chain, contexts)
-    return process(chain, rows, contexts, states, platform=platform)
+    done = process(chain, rows, contexts, states, platform=platform)
+    return jnp.where(chain.is_sound(rows.shape[0])[:, None], done, jnp.nan)
 
 
 @functools.partial(jax.jit, static_argnames="platform")
@@ -96,7 +99,7 @@ def _draw(
 ) -> jax.Array:
     states = init_rows(chain, contexts)
     drawn = draw(chain, rows, contexts, states, platform=platform)
-    return jnp.where(drawn.valid, drawn.token, -1)
+    return jnp.where(drawn.valid & chain.is_sound(rows.shape[0]), drawn.token, -1)
 
 
 def _checked(who: str, sampler: Link | Chain, logits: Array) -> tuple[Chain, jax.Array]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxdecode.core.platform import Platform
 from jaxdecode.core.pytree import pytree
+from jaxdecode.core.varying import vary_like
 from jaxdecode.native import current_platform
 from jaxdecode.sampling.lift import are_greedy, are_off
 from jaxdecode.sampling.order import arg_max
@@ -122,7 +123,8 @@ def _draw_kinds(batch: Batch, windows: Sequence[int]) -> Found:
     """Draw each row by its own kind of work."""
     chain, rows = batch.chain, batch.rows
     count = rows.valid.shape[0]
-    found = Found(jnp.zeros((count,), jnp.int32), jnp.zeros((count,), jnp.float32))
+    nothing = jnp.zeros((count,), jnp.int32), jnp.zeros((count,), jnp.float32)
+    found = Found(*vary_like(nothing, rows.valid))
     if chain.observes:  # every row must be seen by the links that observe
         found = _nothing_seen(batch, found)
         return draw_windowed(batch, rows.valid, windows, found)
@@ -154,7 +156,7 @@ def _nothing_seen(batch: Batch, found: Found) -> Found:
 
     shapes = jax.eval_shape(seen, batch)
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return Found(found.token, found.logprob, blank)
+    return Found(found.token, found.logprob, vary_like(blank, found.token))
 
 
 def _kinds(chain: Chain, rows: int) -> tuple[jax.Array, jax.Array]:

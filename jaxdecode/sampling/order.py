@@ -107,7 +107,11 @@ def _top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     values = _positive_zero(values)  # XLA's has -0 below +0
     # XLA knows a top-k by the slices of a sort. Readers that slice further hide them,
     # and the sort of everything stays: 51 ms a step at 32 rows (jaxlib 0.10.2, 2026-11).
-    return jax.lax.optimization_barrier(jax.lax.top_k(values, k))
+    best, indices = jax.lax.top_k(values, k)
+    barrier = jax.lax.optimization_barrier
+    # One barrier over both ends the compiler in a program for several devices (XLA of
+    # jaxlib 0.10.2).
+    return barrier(best), barrier(indices)
 
 
 def _descending(row: jax.Array) -> jax.Array:

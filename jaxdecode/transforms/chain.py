@@ -105,6 +105,18 @@ class Chain:
                         f"prompt ({rows}), got {np.shape(leaf)[0]}."
                     )
 
+    def is_sound(self, rows: int) -> jax.Array:
+        """Whether every parameter of each row is in its range, bool [R].
+
+        Of a chain that `per_row` made. Those known outside a program were checked when
+        the links were built.
+        """
+        leaves = [leaf for link in self.links for _, leaf in _row_leaves(link)]
+        numbers = [x for x in leaves if x is not None and x.dtype != bool]
+        marks = [check.is_marked(jax.numpy.asarray(leaf)) for leaf in numbers]
+        nothing = jax.numpy.zeros((rows,), bool)
+        return ~functools.reduce(jax.numpy.logical_or, marks, nothing)
+
     def per_row(self, rows: int, repeats: int = 1) -> "Chain":
         """Return the chain of `rows * repeats` rows, copies of a row side by side.
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdecode.core import check
+from jaxdecode.core import check, varying
 from jaxdecode.core.pytree import assign, pytree, shared
 from jaxdecode.core.shapes import NO_LIMIT, Array, Scalar
 from jaxdecode.transforms.base import Edit
@@ -185,7 +185,8 @@ def suffix_matches(tokens: Array, length: Array) -> jax.Array:
 
     zero = jnp.int32(0)
     start = (jnp.zeros((size,), jnp.int32), jnp.int32(1), zero, zero, zero)
-    (z, *_), _ = jax.lax.scan(step, start, None, length=2 * size)
+    given = (tokens, length)
+    (z, *_), _ = varying.scan(step, start, None, given=given, length=2 * size)
     place = jnp.arange(size, dtype=jnp.int32)
     # Position i of the text ends what starts at `length - i` of the reversed text.
     back = jnp.clip(length - place, 0, size - 1)

@@ -76,6 +76,7 @@ def start(model: Model, prompts: Prompts, search: Search) -> Search:
     )
     lengths = jnp.asarray(search.asked.prompt_length)
     valid = (lengths >= 1) & (lengths <= width)
+    valid &= jnp.all(rows.chain.is_sound(total).reshape(count, -1), axis=1)
     first = jnp.arange(beams)[None] == 0
     phrases = search.phrases
     return replace(

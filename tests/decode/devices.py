@@ -1,0 +1,241 @@
+"""What runs on several devices, compared with one: a program of its own, for four.
+
+XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m tests.decode.devices
+
+prints a line for each case, "ok" or what went wrong. JAX fixes how many devices there are
+when it starts, so the tests run this in a process.
+"""
+
+import json
+import traceback
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxdecode as jd
+from jaxdecode.core.pytree import pytree
+from jaxdecode.models import ModelConfig, build, random_params
+from tests import tiny
+
+ROWS, WIDTH, NEW = 8, 5, 4
+AUTO = jax.sharding.AxisType.Auto
+ROW = P("data")
+
+
+@pytree
+class Split(tiny.Bag):
+    """A bag whose table is split between devices; its logits are added up."""
+
+    def __call__(self, tokens, positions, cache, *, at=None):
+        logits, cache = tiny.Bag.__call__(self, tokens, positions, cache, at=at)
+        return jax.lax.psum(logits, "tensor"), cache
+
+
+def mesh_of(**sizes):
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), (AUTO,) * len(sizes))
+
+
+def prompts_of():
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, WIDTH + 1, ROWS)
+    tokens = random.integers(1, tiny.VOCAB, (ROWS, WIDTH))
+    return jnp.asarray(tokens, jnp.int32), jnp.asarray(lengths, jnp.int32)
+
+
+def keys_of():
+    return jax.vmap(jax.random.key)(jnp.arange(ROWS, dtype=jnp.uint32))
+
+
+def spread(function, *arguments):
+    """Return what a function gives with its rows on four devices, under `shard_map`."""
+    specs = (ROW,) * len(arguments)
+    mapped = jax.shard_map(
+        function, mesh=mesh_of(data=4), in_specs=specs, out_specs=ROW
+    )
+    return jax.jit(mapped)(*arguments)
+
+
+def same(function, *arguments):
+    """Assert that a function gives the same on four devices as on one."""
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        spread(function, *arguments),
+        jax.jit(function)(*arguments),
+    )
+
+
+def generating(make, *given, **options):
+    def run(tokens, lengths, keys):
+        asked = {"max_new_tokens": NEW, "eos_ids": [3], "stop": [[4, 5]], **options}
+        return jd.generate(make(*given), (tokens, lengths), keys, **asked).tokens
+
+    return lambda: same(run, *prompts_of(), keys_of())
+
+
+def kernel_llama(dtype):
+    """A llama with heads large enough for every kernel."""
+    config = ModelConfig(
+        family="llama",
+        vocab_size=tiny.VOCAB,
+        width=64,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=1,
+        mlp_width=64,
+        max_length=tiny.COLUMNS,
+    )
+    return build(config, random_params(config, 0), dtype=dtype)
+
+
+EVERY_KIND = (
+    *(jd.RepetitionPenalty(1.2), jd.FrequencyPenalty(0.3), jd.DRY(0.8)),
+    *(jd.NoRepeatNGram(3), jd.LogitBias({3: -1.0}), jd.MinNewTokens(2, [3])),
+    *(jd.TopK(20), jd.Typical(0.9), jd.TopP(0.95), jd.XTC(0.1, 0.5)),
+    jd.DynamicTemperature(0.5, 1.5),
+)
+
+
+def faded(params, token, state):
+    """One token of a recurrent model: a state that fades."""
+    state = 0.7 * state + params[token]
+    return state @ params.T, state
+
+
+def recurrent():
+    table = np.random.default_rng(1).normal(size=(tiny.VOCAB, 8))
+    return jd.from_recurrent(
+        faded,
+        jnp.asarray(table, jnp.float32),
+        init_state=lambda rows: jnp.zeros((rows, 8), jnp.float32),
+        vocab_size=tiny.VOCAB,
+        max_length=tiny.COLUMNS,
+    )
+
+
+def scores():
+    def run(tokens, lengths, keys):
+        given = tokens[:, :3], jnp.full(lengths.shape, 3, jnp.int32)
+        sampler = jd.chain(jd.Mirostat(3.0, 0.1), jd.NoRepeatNGram(2))
+        asked = {"sampler": sampler, "observe": ["entropy"], "chunk": 2}
+        return jd.score(tiny.bag(), (tokens, lengths), given, key=keys, **asked)
+
+    same(run, *prompts_of(), keys_of())
+
+
+def beams():
+    def run(tokens, lengths):
+        return jd.beam_search(
+            tiny.bag(), (tokens, lengths), num_beams=2, max_new_tokens=NEW
+        ).tokens
+
+    same(run, *prompts_of())
+
+
+def stochastic_beams():
+    def run(tokens, lengths, keys):
+        return jd.stochastic_beam_search(
+            tiny.bag(), (tokens, lengths), keys, num_beams=2, max_new_tokens=NEW
+        ).tokens
+
+    same(run, *prompts_of(), keys_of())
+
+
+def score_and_slope():
+    """The gradient by weights that all devices hold is the sum over their rows."""
+    tokens, lengths = prompts_of()
+    given = tokens[:, :3], jnp.full((ROWS,), 3, jnp.int32)
+
+    def loss(table, tokens, lengths, *given):
+        score = jd.score(tiny.Bag(table), (tokens, lengths), given, chunk=2)
+        return jnp.sum(score.model_logprobs)
+
+    table = jnp.asarray(tiny.bag().table)
+    mapped = jax.shard_map(
+        jax.grad(loss),
+        mesh=mesh_of(data=4),
+        in_specs=(P(), *(ROW,) * 4),
+        out_specs=P(),
+    )
+    found = jax.jit(mapped)(table, tokens, lengths, *given)
+    alone = jax.jit(jax.grad(loss))(table, tokens, lengths, *given)
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+
+
+def split_weights():
+    """A model whose weights lie on two devices leaves tokens that both agree on."""
+    tokens, lengths = prompts_of()
+    table = np.asarray(tiny.bag().table)
+    halves = np.stack([np.where(table > 0, table, 0), np.where(table > 0, 0, table)])
+
+    def run(half, tokens, lengths, keys):
+        model = Split(half[0])
+        asked = {"sampler": jd.joint(top_k=5), "max_new_tokens": NEW}
+        return jd.generate(model, (tokens, lengths), keys, **asked).tokens
+
+    mapped = jax.shard_map(
+        run,
+        mesh=mesh_of(data=2, tensor=2),
+        in_specs=(P("tensor"), ROW, ROW, ROW),
+        out_specs=ROW,
+    )
+    found = jax.jit(mapped)(jnp.asarray(halves), tokens, lengths, keys_of())
+    asked = {"sampler": jd.joint(top_k=5), "max_new_tokens": NEW}
+    alone = jd.generate(tiny.bag(), (tokens, lengths), keys_of(), **asked).tokens
+    np.testing.assert_array_equal(found, alone)
+
+
+def sharded_prompts():
+    """Prompts on several devices stay there, outside a jit, and so does the text."""
+    asked = {"sampler": jd.joint(top_p=0.9), "max_new_tokens": NEW}
+    alone = jd.generate(tiny.bag(), prompts_of(), keys_of(), **asked)
+    place = NamedSharding(mesh_of(data=4), ROW)
+    *prompts, keys = jax.device_put((*prompts_of(), keys_of()), place)
+    found = jd.generate(tiny.bag(), tuple(prompts), keys, **asked)
+    np.testing.assert_array_equal(found.tokens, alone.tokens)
+    for leaf in (found.tokens, found.lengths, found.model_logprobs):
+        assert leaf.sharding.is_equivalent_to(place, leaf.ndim), leaf.sharding
+
+
+CASES = {
+    "joint": generating(tiny.bag, sampler=jd.joint(top_p=0.9)),
+    "plain": generating(tiny.bag),
+    "greedy": generating(tiny.bag, sampler=jd.joint(temperature=0.0)),
+    "links of every kind": generating(
+        tiny.bag, sampler=jd.chain(*EVERY_KIND), loop="scan"
+    ),
+    "a link with a memory": generating(tiny.bag, sampler=jd.Mirostat(3.0, 0.1)),
+    "an edit after a truncation": generating(
+        tiny.bag, sampler=jd.chain(jd.TopK(9), jd.PresencePenalty(0.5))
+    ),
+    "several samples": generating(tiny.bag, num_samples=2, observe=["entropy"]),
+    "kernels in float32": generating(kernel_llama, "float32"),
+    "kernels in bfloat16": generating(
+        kernel_llama, "bfloat16", sampler=jd.joint(top_k=5)
+    ),
+    "a recurrent model": generating(recurrent),
+    "beams": beams,
+    "stochastic beams": stochastic_beams,
+    "scores under a sampler": scores,
+    "score and slope": score_and_slope,
+    "split weights": split_weights,
+    "sharded prompts": sharded_prompts,
+}
+
+
+def outcome(case):
+    try:
+        case()
+    except Exception:
+        return traceback.format_exc()[-3000:]
+    return "ok"
+
+
+if __name__ == "__main__":
+    import tests.conftest  # noqa: F401  # programs compile as in the other tests
+
+    assert jax.device_count() == 4, jax.devices()
+    for name, case in CASES.items():
+        print(json.dumps({"case": name, "outcome": outcome(case)}), flush=True)

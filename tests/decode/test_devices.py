@@ -1,0 +1,34 @@
+"""Several devices write what one writes, under `shard_map` and without a `jit`."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.decode import devices
+
+ROOT = pathlib.Path(__file__).parents[2]
+FOUR = "--xla_force_host_platform_device_count=4"
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.decode.devices"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": FOUR},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return {line["case"]: line["outcome"] for line in lines}
+
+
+@pytest.mark.parametrize("case", devices.CASES)
+def test_rows_on_four_devices_get_what_they_get_on_one(case, outcomes):
+    assert outcomes[case] == "ok", outcomes[case]
