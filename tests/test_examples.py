@@ -5,6 +5,7 @@ import json
 import pathlib
 
 import jax
+import numpy as np
 import pytest
 
 import jaxdecode as jd
@@ -42,6 +43,19 @@ def test_the_training_step_learns_and_compiles_once(capsys):
     first, last, compilations = example("training_step").main(["--steps", "25"])
     assert compilations == 0
     assert last > first + 0.3
+    assert "reward" in capsys.readouterr().out
+
+
+def test_a_policy_learns_from_its_groups_in_one_compiled_step(capsys):
+    history, compilations = example("grpo").main(["--steps", "16"])
+    assert compilations == 0
+    assert history[-1]["reward"] > history[0]["reward"] + 0.5
+    assert abs(history[0]["kl"]) < 1e-6 < 0.5 < history[-1]["kl"]
+    # The text is scored right after it was drawn, so that a ratio is 1. Rounding of a
+    # log-probability below -8 is 1e-6, of which the rarest token has a few.
+    errors = [seen["ratio error"] for seen in history]
+    assert np.median(errors) <= 2e-6
+    assert max(errors) <= 4e-6
     assert "reward" in capsys.readouterr().out
 
 

@@ -15,9 +15,10 @@ T = TypeVar("T")
 
 
 def axes_of(*trees: Any) -> frozenset[Any]:
-    """Return the axes along which some leaf of the trees varies."""
+    """Return the axes along which some array of the trees varies."""
     leaves = jax.tree.leaves(trees)
-    return frozenset().union(*(_axes(leaf) for leaf in leaves))
+    kinds = (jax.Array, jax.ShapeDtypeStruct)  # nothing else can vary
+    return frozenset().union(*(_axes(x) for x in leaves if isinstance(x, kinds)))
 
 
 def vary_like(tree: T, *others: Any) -> T:

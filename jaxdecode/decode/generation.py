@@ -12,7 +12,8 @@ from jaxdecode.core import check
 from jaxdecode.core.keys import no_key
 from jaxdecode.core.platform import Platform
 from jaxdecode.core.protocol import Model
-from jaxdecode.core.pytree import pytree
+from jaxdecode.core.pytree import pytree, replace
+from jaxdecode.core.rows import repeat_rows
 from jaxdecode.core.shapes import Array, KeyLike, PerRow, TokenIds, TokenLists
 from jaxdecode.decode import steps
 from jaxdecode.decode.model_check import check_model
@@ -46,6 +47,9 @@ class Generation:
         where fewer than n tokens are left. "kept" int32 [R, T] is how many tokens the
         links left, "kept_mass" float32 [R, T] what the model gives them together.
         Behind the end all are 0, ids -1.
+      prompt_tokens: int32 [R, P], the prompt of each row, padded on the right.
+      prompt_lengths: int32 [R].
+      pad_id: int32 (), what fills `tokens` and `sequences`.
     """
 
     tokens: Array
@@ -54,6 +58,52 @@ class Generation:
     sampling_logprobs: Array
     status: Array
     observations: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    prompt_tokens: Array | None = None
+    prompt_lengths: Array | None = None
+    pad_id: Array | None = None
+
+    @property
+    def sequences(self) -> Array:
+        """Each row's prompt, then its generated tokens, then `pad_id`; int32 [R, P + T].
+
+        They are `prompt_lengths + lengths` tokens long.
+        """
+        of = jnp if check.is_traced(self.tokens) else np
+        given, new = of.asarray(self.prompt_tokens), of.asarray(self.tokens)
+        width = given.shape[-1] + new.shape[-1]
+        begin, real = self.prompt_lengths[..., None], self.lengths[..., None]
+        place = of.broadcast_to(
+            np.arange(width, dtype=np.int32), (*self.lengths.shape, width)
+        )
+        place_new = of.clip(place - begin, 0, new.shape[-1] - 1)
+        old = of.take_along_axis(given, of.clip(place, 0, given.shape[-1] - 1), axis=-1)
+        joined = of.where(
+            place < begin, old, of.take_along_axis(new, place_new, axis=-1)
+        )
+        return of.where(place < begin + real, joined, self.pad_id)
+
+    def by_prompt(self, num_samples: int) -> "Generation":
+        """Return the same with an axis of samples: leaves [B, num_samples, ...].
+
+        Args:
+          num_samples: what `generate` was asked for.
+
+        Raises:
+          ValueError: if R is not a multiple of it.
+        """
+        rows = self.lengths.shape[0]
+        if num_samples < 1 or rows % num_samples:
+            raise ValueError(
+                "by_prompt: `num_samples` must be a divisor of the number of rows "
+                f"({rows}), got {num_samples}."
+            )
+
+        def apart(leaf):
+            if not leaf.ndim:
+                return leaf
+            return leaf.reshape(rows // num_samples, num_samples, *leaf.shape[1:])
+
+        return jax.tree.map(apart, self)
 
     @property
     def mask(self) -> Array:
@@ -140,8 +190,14 @@ def generate(
     )
     request = _prepare("generate", model, prompts, key, options, loop)
     arguments, static = _arguments(request, loop)
-    result = _run(model, *arguments, **static)
-    return cut_columns(result, width=request.width)
+    result = cut_columns(_run(model, *arguments, **static), width=request.width)
+    given = repeat_rows(request.prompts, num_samples)
+    return replace(
+        result,
+        prompt_tokens=given.tokens[:, : _width_of(prompts, given)],
+        prompt_lengths=given.lengths,
+        pad_id=request.pad_id,
+    )
 
 
 def trace(
@@ -187,6 +243,15 @@ def collect(rows: Rows, pad_id: Any) -> Generation:
         status=rows.status.astype(jnp.int8),
         observations=rows.observed,
     )
+
+
+def _width_of(prompts: Any, given: Prompts) -> int:
+    """Return how many columns the prompts have, without those of their bucket."""
+    if isinstance(prompts, tuple) and np.ndim(prompts[0]) == 2:
+        return prompts[0].shape[1]
+    if check.is_traced(given.lengths):
+        return given.tokens.shape[1]
+    return int(np.max(given.lengths))
 
 
 def _prepare(who, model, prompts, key, options: Options, loop: str) -> Request:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdecode.core import check
 from jaxdecode.core.pytree import pytree
@@ -74,7 +75,17 @@ def as_prompts(
     padded = np.zeros((len(rows), width), np.int32)
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row
-    return Prompts(padded, np.asarray([len(row) for row in rows], np.int32))
+    lengths = np.asarray([len(row) for row in rows], np.int32)
+    return _placed(Prompts(padded, lengths), prompts)
+
+
+def _placed(checked: Prompts, prompts: Any) -> Prompts:
+    """Return prompts with their rows on the devices where those given lay."""
+    place = getattr(prompts[0], "sharding", None) if _is_pair(prompts) else None
+    if not isinstance(place, NamedSharding) or len(place.device_set) == 1:
+        return checked
+    rows = NamedSharding(place.mesh, PartitionSpec(*place.spec[:1]))
+    return jax.device_put(checked, rows)
 
 
 def _is_pair(prompts: Any) -> bool:

@@ -26,6 +26,7 @@ from jaxdecode.sampling.stats import logprobs_of
 from jaxdecode.transforms import Chain, Context, Drawn
 
 OWN, SAMPLED = "own", "sampled"
+REFERENCE, KL = "reference", "kl"
 
 
 @pytree
@@ -70,6 +71,7 @@ def measure(
     observables: Sequence[Observable],
     chunk: int | None,
     platform: Platform,
+    reference: Model | None = None,
 ) -> dict[str, jax.Array]:
     """Return what is said of each token of the continuations, [R, T] or [R, T, n].
 
@@ -81,15 +83,16 @@ def measure(
       observables: what is reported beside log-probabilities. Static.
       chunk: columns of a continuation that are read at once; None is all. Static.
       platform: what the program is compiled for. Static.
+      reference: another model, which reads along; None for none.
 
     Returns:
       The log-probabilities under the model ("own") and under the sampler ("sampled"),
+      with a reference those under it ("reference") and the divergence from it ("kl"),
       and every observable by its name.
     """
-    rows, columns = texts.tokens.shape
-    cache = model.init_cache(rows, columns)
-    given = texts.prompts, cache
-    first, cache = prefill(model, *given, platform=platform, reversible=True)
+    models = (model,) if reference is None else (model, reference)
+    read = [_read_prompts(one, texts, platform) for one in models]
+    first, caches = zip(*read, strict=True)
     states = None
     if texts.chain is not None:
         states = init_rows(texts.chain, texts.contexts(0, model.vocab_size))
@@ -97,28 +100,35 @@ def measure(
     def say(states, start, logits):
         return _say(texts, states, start, logits, observables, platform)
 
-    states, found = say(states, 0, first[None])
+    states, found = say(states, 0, [rows[None] for rows in first])
     if texts.width > 1:
         size = min(chunk or texts.width - 1, texts.width - 1)
 
         def part(carry, start):
-            cache, states = carry
-            logits, cache = _read(model, texts, cache, start, size)
+            caches, states = carry
+            pairs = zip(models, caches, strict=True)
+            read = [_read(one, texts, cache, start, size) for one, cache in pairs]
+            logits, caches = zip(*read, strict=True)
             states, said = say(states, start, logits)
-            return (cache, states), said
+            return (caches, states), said
 
         count = -(-(texts.width - 1) // size)
         if count == 1:
-            rest = part((cache, states), 1)[1]
+            rest = part((caches, states), 1)[1]
         else:
             starts = 1 + size * jnp.arange(count, dtype=jnp.int32)
-            carry, part = (cache, states), jax.checkpoint(part)
-            rest = varying.scan(part, carry, starts, given=(texts.given, model))[1]
+            carry, part = (caches, states), jax.checkpoint(part)
+            rest = varying.scan(part, carry, starts, given=(texts.given, models))[1]
             rest = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rest)
         found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, rest)
     return {
         name: jnp.swapaxes(leaf[: texts.width], 0, 1) for name, leaf in found.items()
     }
+
+
+def _read_prompts(model: Model, texts: Texts, platform: Platform):
+    cache = model.init_cache(*texts.tokens.shape)
+    return prefill(model, texts.prompts, cache, platform=platform, reversible=True)
 
 
 def _read(
@@ -147,18 +157,23 @@ def _say(
     texts: Texts,
     states: Any,
     start: Any,
-    logits: jax.Array,
+    read: Sequence[jax.Array],
     observables: Sequence[Observable],
     platform: Platform,
 ) -> tuple[Any, dict[str, jax.Array]]:
     """Return the links' states after some tokens, and what is said of each, [C, R]."""
+    logits, *others = read
     chain, size, vocab = texts.chain, *logits.shape[::2]
     steps = start + jnp.arange(size, dtype=jnp.int32)
     inside = jnp.minimum(steps, texts.width - 1)
     tokens = texts.given.tokens[:, inside].T
+    compared = {}
+    for other in others:
+        compared[REFERENCE] = jax.vmap(_logprobs)(other, tokens)
+        compared[KL] = jax.vmap(_divergence)(logits, other)
     if chain is None:
         own = jax.vmap(_logprobs)(logits, tokens)
-        return None, {OWN: own, SAMPLED: own}
+        return None, {OWN: own, SAMPLED: own, **compared}
 
     def one(states, inputs):
         step, raw, token = inputs
@@ -172,9 +187,20 @@ def _say(
         return update_rows(chain, states, known), said
 
     inputs = (steps, logits, tokens)
-    return varying.scan(one, states, inputs, given=(texts.given, chain))
+    states, said = varying.scan(one, states, inputs, given=(texts.given, chain))
+    return states, said | compared
 
 
 def _logprobs(rows: jax.Array, token: jax.Array) -> jax.Array:
     """Return the log-probabilities [R] of tokens [R] under rows [R, V]."""
     return logprobs_of(jnp.take_along_axis(rows, token[:, None], axis=1)[:, 0], rows)
+
+
+def _divergence(rows: jax.Array, others: jax.Array) -> jax.Array:
+    """Return the KL divergence [R] of rows [R, V] of logits from others, in nats."""
+    log_p, log_q = (jax.nn.log_softmax(x, axis=-1) for x in (rows, others))
+    possible = log_p > -jnp.inf
+    # A token that p cannot give counts for nothing, and has no slope either.
+    log_p, log_q = jnp.where(possible, log_p, 0.0), jnp.where(possible, log_q, 0.0)
+    terms = jnp.where(possible, jnp.exp(log_p) * (log_p - log_q), 0.0)
+    return jnp.sum(terms, axis=-1)

@@ -30,7 +30,7 @@ from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.observables import Observable, as_observables
 from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts, as_prompts
-from jaxdecode.decode.replaying import OWN, SAMPLED, Texts, measure
+from jaxdecode.decode.replaying import KL, OWN, REFERENCE, SAMPLED, Texts, measure
 from jaxdecode.decode.request import count_of
 from jaxdecode.native import current_platform
 from jaxdecode.transforms import Chain, Link, as_chain
@@ -48,12 +48,20 @@ class Score:
       lengths: int32 [R], how many tokens were scored.
       observations: what was asked for with `observe`, by name, as in `Generation`; empty
         otherwise.
+      reference_logprobs: float32 [R, T], log-probability of each token under the
+        reference's own distribution; 0 after the end; None without a reference.
+      kl: float32 [R, T], the divergence KL(model || reference) of the two models' own
+        distributions of each token, in nats, exact (a sum over the vocabulary); 0 after
+        the end; inf where the model gives a token that the reference cannot give; None
+        without a reference.
     """
 
     model_logprobs: Array
     sampling_logprobs: Array
     lengths: Array
     observations: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    reference_logprobs: Array | None = None
+    kl: Array | None = None
 
 
 def score(
@@ -65,6 +73,7 @@ def score(
     key: KeyLike | None = None,
     observe: Sequence[str] = (),
     chunk: int | None = None,
+    reference: Model | None = None,
 ) -> Score:
     """Return the log-probabilities of given continuations, teacher-forced.
 
@@ -94,6 +103,8 @@ def score(
         "entropy", "rank", "top_logprobs:5". Static.
       chunk: how many tokens are read at once, >= 1; a gradient computes their logits
         again, so that memory does not grow with T. None is all of them. Static.
+      reference: another model of the same vocabulary, such as the one that training
+        began with; the result then says how far the model is from it. None for none.
 
     Returns:
       A `Score` with T columns: the longest continuation's, or those of the array given.
@@ -105,6 +116,7 @@ def score(
         fit, or no key for a link that needs one.
     """
     check_model("score", model)
+    _check_reference(model, reference)
     read = as_prompts("score", prompts, model.vocab_size, model.max_length)
     count = read.tokens.shape[0]
     given = as_prompts(
@@ -138,13 +150,13 @@ def score(
     )
     static = {"observables": observables, "chunk": chunk}
     static["platform"] = current_platform()
-    result = _run(model, read, given, chain, keys, **static)
+    result = _run((model, reference), read, given, chain, keys, **static)
     return _fit(result, _width(continuations))
 
 
 @compiled(static=("observables", "chunk", "platform"))
 def _run(
-    model: Model,
+    models: tuple[Model, Model | None],
     prompts: Prompts,
     given: Prompts,
     chain: Chain | None,
@@ -156,10 +168,11 @@ def _run(
 ) -> Score:
     times = given.tokens.shape[0] // prompts.tokens.shape[0]
     prompts = repeat_rows(prompts, times)
+    model, reference = models
     tokens = _joined(prompts, given, model.max_length)
     texts = Texts(prompts, given, tokens, chain, keys)
     asked = {"observables": observables, "chunk": chunk, "platform": platform}
-    found = measure(model, texts, **asked)
+    found = measure(model, texts, reference=reference, **asked)
     real = jnp.arange(texts.width)[None, :] < given.lengths[:, None]
 
     def ended(name, leaf):
@@ -174,8 +187,24 @@ def _run(
         model_logprobs=found.pop(OWN),
         sampling_logprobs=found.pop(SAMPLED),
         lengths=given.lengths,
+        reference_logprobs=found.pop(REFERENCE, None),
+        kl=found.pop(KL, None),
         observations=found,
     )
+
+
+def _check_reference(model: Model, reference: Model | None) -> None:
+    if reference is None:
+        return
+    check_model("score", reference)
+    for name in ("vocab_size", "max_length"):
+        own, other = getattr(model, name), getattr(reference, name)
+        fits = own == other if name == "vocab_size" else own <= other
+        if not fits:
+            rule = "the model's" if name == "vocab_size" else "at least the model's"
+            raise ValueError(
+                f"score: `reference` must have {rule} {name} ({own}), got {other}."
+            )
 
 
 def _joined(prompts: Prompts, given: Prompts, max_length: int) -> jax.Array:

@@ -192,11 +192,13 @@ def sharded_prompts():
     asked = {"sampler": jd.joint(top_p=0.9), "max_new_tokens": NEW}
     alone = jd.generate(tiny.bag(), prompts_of(), keys_of(), **asked)
     place = NamedSharding(mesh_of(data=4), ROW)
-    *prompts, keys = jax.device_put((*prompts_of(), keys_of()), place)
-    found = jd.generate(tiny.bag(), tuple(prompts), keys, **asked)
-    np.testing.assert_array_equal(found.tokens, alone.tokens)
-    for leaf in (found.tokens, found.lengths, found.model_logprobs):
-        assert leaf.sharding.is_equivalent_to(place, leaf.ndim), leaf.sharding
+    prompts, keys = jax.device_put((prompts_of(), keys_of()), place)
+    for key in (keys, list(range(ROWS))):
+        found = jd.generate(tiny.bag(), prompts, key, **asked)
+        np.testing.assert_array_equal(found.tokens, alone.tokens)
+        np.testing.assert_array_equal(found.sequences, alone.sequences)
+        for leaf in (found.tokens, found.lengths, found.model_logprobs):
+            assert leaf.sharding.is_equivalent_to(place, leaf.ndim), leaf.sharding
 
 
 CASES = {

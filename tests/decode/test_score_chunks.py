@@ -97,7 +97,7 @@ def test_memory_does_not_grow_with_the_text():
             given = Prompts(ones, jnp.full((2,), width, jnp.int32))
             static = {"observables": (), "platform": current_platform()}
             found = scoring._run(
-                model, prompts, given, None, None, chunk=chunk, **static
+                (model, None), prompts, given, None, None, chunk=chunk, **static
             )
             return found.model_logprobs.sum()
 

@@ -75,12 +75,3 @@ def test_a_row_has_its_text_alone_and_in_company_with_rbg_keys():
     for row, prompt in enumerate(prompts):
         alone = jd.generate(MODEL, [prompt], keys[row : row + 1], max_new_tokens=6)
         np.testing.assert_array_equal(alone.tokens[0], both[row])
-
-
-def test_the_mask_of_a_generation_says_which_columns_are_real():
-    out = jd.generate(MODEL, [[3, 1], [4, 1, 5]], 7, max_new_tokens=[6, 2])
-    assert out.mask.dtype == bool
-    assert out.mask.sum(axis=1).tolist() == [6, 2]
-    np.testing.assert_array_equal(out.mask, np.asarray(out.model_logprobs) != 0.0)
-    traced = jax.jit(lambda out: out.mask)(out)
-    np.testing.assert_array_equal(traced, out.mask)
