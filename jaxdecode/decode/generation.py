@@ -67,8 +67,15 @@ class Generation:
         """Each row's prompt, then its generated tokens, then `pad_id`; int32 [R, P + T].
 
         They are `prompt_lengths + lengths` tokens long.
+
+        Raises:
+          ValueError: for pieces of a stream, which do not hold their prompts.
         """
-        of = jnp if check.is_traced(self.tokens) else np
+        if self.prompt_tokens is None or self.prompt_lengths is None:
+            raise ValueError(
+                "sequences: a piece of a stream does not hold its prompts."
+            )
+        of: Any = jnp if check.is_traced(self.tokens) else np
         given, new = of.asarray(self.prompt_tokens), of.asarray(self.tokens)
         width = given.shape[-1] + new.shape[-1]
         begin, real = self.prompt_lengths[..., None], self.lengths[..., None]

@@ -1,10 +1,10 @@
 """Group relative policy optimisation of a small llama, in one compiled step.
 
 Each step writes several texts for every prompt with `jd.generate`, rewards them, compares
-each with its group's mean (Shao et al., DeepSeekMath, 2024, arXiv 2402.03300), and follows
-the gradient of a clipped objective with a penalty on the divergence from the first model.
-`jd.score` gives importance ratios and divergence in one call. Learning is by plain gradient
-steps, so that nothing but jaxdecode and jax is needed.
+each with its group's mean (Shao et al., DeepSeekMath, 2024, arXiv 2402.03300), and goes
+along the gradient of a clipped objective with a penalty on the divergence from the first
+model. `jd.score` gives importance ratios and divergence in one call. Learning is by plain
+gradient steps, so that nothing but jaxdecode and jax is needed.
 
     python scripts/examples/grpo.py --steps 30
 """
