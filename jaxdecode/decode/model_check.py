@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxdecode.core.protocol import ModelError
 from jaxdecode.decode.programs import combine, partition
+from jaxdecode.decode.recompiling import note_structure
 
 ABILITIES = ("vocab_size", "max_length", "init_cache", "__call__")
 ROWS, COLUMNS = 2, 16  # of the call that is tried
@@ -53,6 +54,7 @@ def check_model(who: str, model: Any, name: str = "model") -> None:
     while len(_known) >= KNOWN_MAX:
         del _known[next(iter(_known))]
     _known[key] = None
+    note_structure(who, *key)
 
 
 def _try(arrays: list[Any], structure: Any) -> None:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxdecode.core.protocol import Model
+from jaxdecode.decode.recompiling import note_constants
 
 
 def compiled(*, static: tuple[str, ...] = (), donate: tuple[int, ...] = ()):
@@ -59,6 +60,7 @@ class Compiled:
     def __call__(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the function, compiled."""
         arrays, structure = partition(model)
+        note_constants(arrays, args)
         return self._program(arrays, *args, structure=structure, **kwargs)
 
     def trace(self, model: Any, *args: Any, **kwargs: Any) -> jax.stages.Traced:
