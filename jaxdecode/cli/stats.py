@@ -38,11 +38,11 @@ class TokenCounter:
         self.rows.append([])
         return self._tokenizer.stream(**options)
 
-    def bytes_of(self, token: int) -> bytes:
+    def bytes_of(self, token: int, **options: Any) -> bytes:
         """Return the bytes of a drawn token, and count it."""
         self.rows[-1].append(token)
         self.times.append(since_start())
-        return self._tokenizer.bytes_of(token)
+        return self._tokenizer.bytes_of(token, **options)
 
     def decode(self, ids: Any, **options: Any) -> str:
         """Return the text of tokens, and count them as one text."""

@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Rust
 
 from jaxdecode.text.detokenizer import SPACE_MARK, Pieces
-from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.errors import TokenizerError, UnsupportedTokenizerError
 from jaxdecode.text.tokenizer import Special, Tokenizer
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -66,7 +66,7 @@ def from_gguf(metadata: dict[str, Any]) -> Tokenizer:
     builders = {"gpt2": _byte_level, "llama": _sentence_piece}
     if kind not in builders:
         known = ", ".join(builders)
-        raise TokenizerError(
+        raise UnsupportedTokenizerError(
             f"tokenizer.ggml.model: must be one of {known}, got {kind!r}."
         )
     tokens = _strings(metadata, "tokens")
@@ -104,7 +104,7 @@ def pre_tokenizer(pre: Any) -> Any:
     """
     if pre not in WORD_RULES:
         known = ", ".join(sorted(WORD_RULES))
-        raise TokenizerError(
+        raise UnsupportedTokenizerError(
             f"tokenizer.ggml.pre: must be one of {known}, got {pre!r}; another rule "
             "would cut the text differently from what the model was trained on."
         )

@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer as Rust
 
 from jaxdecode.text.detokenizer import Pieces
-from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.errors import TokenizerError, UnsupportedTokenizerError
 from jaxdecode.text.tokenizer import Special, Tokenizer
 
 SIZE_MAX = 2**28  # bytes; the largest files in use have 35 million
@@ -40,6 +40,7 @@ def from_json(path: str | Path) -> Tokenizer:
     try:
         text = path.read_text(encoding="utf-8")
         spec = json.loads(text)
+        text = _without_limits(spec, text)
         rust = Rust.from_str(text)
         added = _added(spec, rust)
         special = [_special(token, i) for i, token in added if token["special"]]
@@ -47,7 +48,7 @@ def from_json(path: str | Path) -> Tokenizer:
         prefix, suffix = _around(rust)
         first, rest = _without_control(spec, text, {s.text for s in special})
     except TokenizerError as error:
-        raise TokenizerError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
     except (KeyboardInterrupt, MemoryError):
         raise
     except Exception as error:  # the Rust library raises bare Exceptions
@@ -62,6 +63,18 @@ def from_json(path: str | Path) -> Tokenizer:
         bos_id=prefix[0] if prefix else None,
         vocab_size=1 + max(pieces.tokens, default=-1),
     )
+
+
+def _without_limits(spec: dict[str, Any], text: str) -> str:
+    """Switch truncation and padding off in `spec`; return its text.
+
+    They were saved by whoever used the tokenizer last. Every prompt would be cut or
+    padded, and a length that means "no limit" would be allocated by the first probe.
+    """
+    if spec.get("truncation") is None and spec.get("padding") is None:
+        return text
+    spec |= {"truncation": None, "padding": None}
+    return json.dumps(spec)
 
 
 def _added(spec: dict[str, Any], rust: Any) -> list[tuple[int, dict[str, Any]]]:
@@ -107,7 +120,7 @@ def _style(decoder: dict[str, Any] | None) -> dict[str, Any]:
         strip = parts[3]
         if kinds[3:] == ["Strip"] and strip["content"] == " " and not strip["stop"]:
             return {"style": "spaces", "byte_tokens": True, "strip": strip["start"]}
-    raise TokenizerError(
+    raise UnsupportedTokenizerError(
         f"the decoder {'+'.join(kinds) or None} is not supported; known are ByteLevel, "
         "Metaspace, and Replace+ByteFallback+Fuse with or without Strip."
     )

@@ -31,7 +31,7 @@ from jaxdecode.weights.errors import CheckpointError
 from jaxdecode.weights.opening import open_checkpoint
 from jaxdecode.weights.safetensors_file import SafetensorsFile
 
-VERSION = 1  # raise it when the same source would give other contents
+VERSION = 2  # raise it when the same source would give other contents
 ALIGNMENT = 64
 WRITING = ".writing-"
 TOKENIZER = "tokenizer.json"  # a tensor of bytes; our parameters end in weight or bias
@@ -229,6 +229,8 @@ def _header(
         "bos_id": checkpoint.bos_id,
         "pad_id": checkpoint.pad_id,
         "chat_template": checkpoint.chat_template,
+        "special_texts": checkpoint.special_texts,
+        "sampling": checkpoint.sampling,
         "name": checkpoint.name,
     }
     parts = {"identity": identity, "facts": facts, "sums": sums}

@@ -20,6 +20,7 @@ from jaxdecode.weights.checkpoint import (
 from jaxdecode.weights.errors import listing
 from jaxdecode.weights.gguf_file import GGUFFile, is_decodable
 from jaxdecode.weights.names import account, layout_of, require_plausible
+from jaxdecode.weights.special import spelled_ends, texts_of_ids
 
 TOKENIZER = "tokenizer.ggml."
 # Keys that change the numbers, with the values that do not. A family may read one of
@@ -65,6 +66,7 @@ def _open(file: GGUFFile) -> Checkpoint:
         bos_id=ids[1],
         pad_id=ids[2],
         chat_template=tokenizer.metadata.get("chat_template") if tokenizer else None,
+        special_texts=texts_of_ids(tokenizer.metadata) if tokenizer else None,
         name=str(file.metadata.get("general.name", file.path.stem)),
     )
 
@@ -123,20 +125,22 @@ def _tokenizer(
         for key, value in metadata.items()
         if key.startswith(TOKENIZER)
     }
-    eos = [found.get(f"{name}_token_id") for name in ("eos", "eot", "eom")]
-    ids = special_ids(
-        vocab_size,
-        eos=eos,
-        bos=found.get("bos_token_id"),
-        pad=found.get("padding_token_id"),
-    )
     tokens = found.get("tokens")
-    if tokens is None:
-        return None, ids
-    if not isinstance(tokens, list) or len(tokens) > vocab_size:
+    if tokens is not None and (
+        not isinstance(tokens, list) or len(tokens) > vocab_size
+    ):
         raise CheckpointError(
             f"the tokenizer must have at most {vocab_size} tokens, as the embedding."
         )
+    eos = [found.get(f"{name}_token_id") for name in ("eos", "eot", "eom")]
+    ids = special_ids(
+        vocab_size,
+        eos=[*eos, *spelled_ends(found)],
+        bos=found.get("bos_token_id"),
+        pad=found.get("padding_token_id"),
+    )
+    if tokens is None:
+        return None, ids
     template = metadata.get("tokenizer.chat_template")
     if isinstance(template, str):
         found["chat_template"] = template
