@@ -62,7 +62,7 @@ def load(
 
 def _page(checkpoint: weights.Checkpoint) -> np.ndarray | None:
     """Return tokens with which int8 weights are calibrated, if there is a tokenizer."""
-    tokenizer, _ = _tokenizer(checkpoint)
+    tokenizer, _ = read_tokenizer(checkpoint)
     if tokenizer is None:
         return None
     return page_tokens(tokenizer, checkpoint.config.max_length)
@@ -74,9 +74,12 @@ def language_model(loaded: weights.LoadedWeights) -> LanguageModel:
     Args:
       loaded: the result of `weights.load_model`.
     """
-    tokenizer, problem = _tokenizer(loaded)
+    tokenizer, problem = read_tokenizer(loaded)
     texts = special_texts(loaded, tokenizer)
     eos_ids = end_ids(loaded, tokenizer, texts)
+    template = None
+    if loaded.chat_template is not None and tokenizer is not None:
+        template = read_template(loaded.chat_template, texts)
     return LanguageModel(
         loaded.model,
         config=loaded.config,
@@ -84,7 +87,7 @@ def language_model(loaded: weights.LoadedWeights) -> LanguageModel:
         eos_ids=eos_ids,
         bos_id=loaded.bos_id,
         pad_id=loaded.pad_id if loaded.eos_ids or not eos_ids else eos_ids[0],
-        chat_template=_chat_template(loaded, tokenizer, texts),
+        chat_template=template,
         name=loaded.name,
         special_texts=texts,
         default_sampler=default_sampler(loaded.sampling, eos_ids),
@@ -120,7 +123,7 @@ def end_ids(
     return tuple(dict.fromkeys([*facts.eos_ids, found]))
 
 
-def _tokenizer(facts: weights.Facts) -> tuple[Tokenizer | None, str]:
+def read_tokenizer(facts: weights.Facts) -> tuple[Tokenizer | None, str]:
     """Return the tokenizer, or None and why there is none; broken files are refused."""
     if facts.tokenizer is None:
         return None, ""
@@ -149,12 +152,9 @@ def load_tokenizer(source: weights.TokenizerSource) -> Tokenizer:
     )
 
 
-def _chat_template(
-    loaded: weights.LoadedWeights, tokenizer: Tokenizer | None, texts: dict[str, str]
-) -> ChatTemplate | None:
-    if loaded.chat_template is None or tokenizer is None:
-        return None
+def read_template(source: str, texts: dict[str, str]) -> ChatTemplate:
+    """Compile the template of a checkpoint; one that does not compile says so in use."""
     try:
-        return ChatTemplate(loaded.chat_template, **texts)
+        return ChatTemplate(source, **texts)
     except ChatTemplateError as error:  # only a conversation needs it
-        return BrokenTemplate(loaded.chat_template, error)
+        return BrokenTemplate(source, error)
