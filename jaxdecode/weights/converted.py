@@ -29,6 +29,7 @@ from jaxdecode.models.families.catalog import family_named
 from jaxdecode.weights.checkpoint import Checkpoint, TokenizerSource
 from jaxdecode.weights.errors import CheckpointError
 from jaxdecode.weights.opening import open_checkpoint
+from jaxdecode.weights.part_names import part_paths
 from jaxdecode.weights.safetensors_file import SafetensorsFile
 
 VERSION = 2  # raise it when the same source would give other contents
@@ -77,9 +78,9 @@ def open_converted(path: str | Path, dtype: str) -> Checkpoint:
 
 def converted_place(path: str | Path, dtype: str) -> Path:
     """Return where the converted copy of a file is kept; it depends on the path only."""
-    resolved = str(Path(path).resolve())
+    resolved = str(part_paths(path)[0].resolve())  # one copy, whatever the part
     mark = hashlib.sha256(resolved.encode()).hexdigest()[:16]
-    name = f"{Path(path).stem}-{dtype}-{mark}.safetensors"
+    name = f"{part_paths(path)[0].stem}-{dtype}-{mark}.safetensors"
     return cache_folder() / "converted" / name
 
 
@@ -112,13 +113,13 @@ def _identity(path: Path, dtype: str) -> dict[str, Any]:
         )
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file.")
-    stat = path.stat()
+    stats = [part.stat() for part in part_paths(path) if part.exists()]
     return {
         "version": VERSION,
         "dtype": dtype,
-        "path": str(path.resolve()),
-        "size": stat.st_size,
-        "changed_ns": stat.st_mtime_ns,
+        "path": str(part_paths(path)[0].resolve()),
+        "size": [stat.st_size for stat in stats],
+        "changed_ns": [stat.st_mtime_ns for stat in stats],
     }
 
 

@@ -19,6 +19,7 @@ from jaxdecode.weights.checkpoint import (
 )
 from jaxdecode.weights.errors import listing
 from jaxdecode.weights.gguf_file import GGUFFile, is_decodable
+from jaxdecode.weights.gguf_parts import GGUFParts, open_parts
 from jaxdecode.weights.names import account, layout_of, require_plausible
 from jaxdecode.weights.special import spelled_ends, texts_of_ids
 
@@ -37,7 +38,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 def open_gguf(path: str | Path) -> Checkpoint:
     """Open a GGUF file (see `opening.open_checkpoint`)."""
-    file = GGUFFile(path)
+    file = open_parts(path)
     try:
         return _open(file)
     except CheckpointError as error:
@@ -46,7 +47,7 @@ def open_gguf(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{file.path}: {error}") from error
 
 
-def _open(file: GGUFFile) -> Checkpoint:
+def _open(file: GGUFFile | GGUFParts) -> Checkpoint:
     config, naming = read_config(file)
     layout = layout_of(config, naming, file.tensors)
     account(layout, file.tensors, naming.ignored)
@@ -90,7 +91,7 @@ def find_format(arch: Any) -> tuple[Family, Format[GGUFKeys]]:
     )
 
 
-def read_config(file: GGUFFile) -> tuple[ModelConfig, Naming]:
+def read_config(file: GGUFFile | GGUFParts) -> tuple[ModelConfig, Naming]:
     """Map the metadata of a GGUF file onto a config.
 
     Args:

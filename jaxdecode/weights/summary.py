@@ -109,9 +109,9 @@ def _label(config: Mapping[str, Any]) -> str:
 
 
 def _of_gguf(summary: Summary) -> None:
-    from jaxdecode.weights.gguf_file import GGUFFile
+    from jaxdecode.weights.gguf_parts import open_parts
 
-    file = GGUFFile(summary.path)
+    file = open_parts(summary.path)
     summary.tensors += file.tensors.values()
     summary.architecture = short(_text(file.metadata, ["general.architecture"]))
     summary.architecture = summary.architecture.strip("'") or "unknown"

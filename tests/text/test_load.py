@@ -11,6 +11,7 @@ import jaxdecode as jd
 from jaxdecode.text import ChatTemplateError, TokenizerError, load_tokenizer
 from jaxdecode.weights import TokenizerSource
 from tests.text.vocabularies import byte_level, byte_level_json
+from tests.weights.makers import write_gguf
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_llama"
 
@@ -222,6 +223,28 @@ def test_a_tokenizer_of_an_unknown_kind_leaves_token_ids(folder):
         with pytest.raises(TokenizerError, match="decoder WordPiece is not supported"):
             ask()
     jd.load(folder, quantize="int8")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"tokenizer__ggml__pre": "nope"},
+        {"tokenizer__ggml__model": "bert"},
+        {"without": ("tokenizer.ggml.pre",)},
+    ],
+)
+def test_a_gguf_file_with_an_unknown_recipe_leaves_token_ids(
+    tmp_path, monkeypatch, keys
+):
+    monkeypatch.setenv("JAXDECODE_CACHE", str(tmp_path / "cache"))
+    lm = jd.load(write_gguf(tmp_path / "x.gguf", **keys))
+    assert lm.tokenizer is None
+    assert lm.eos_ids == (3,)
+    for ask in (lambda: lm.encode("a"), lambda: lm.chat(SAYS, key=0)):
+        with pytest.raises(
+            TokenizerError, match=r"tokenizer\.ggml\.(pre|model): must be"
+        ):
+            ask()
 
 
 def test_a_broken_tokenizer_is_still_refused(folder):
