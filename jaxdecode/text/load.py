@@ -158,3 +158,5 @@ def read_template(source: str, texts: dict[str, str]) -> ChatTemplate:
         return ChatTemplate(source, **texts)
     except ChatTemplateError as error:  # only a conversation needs it
         return BrokenTemplate(source, error)
+    except ValueError as error:  # not a text
+        return BrokenTemplate(source, ChatTemplateError(f"chat template: {error}"))

@@ -203,13 +203,12 @@ def _require_equal(files: dict[str, SafetensorsFile], a: str, b: str) -> None:
 def _chat_template(folder: Path) -> str | None:
     path = member(folder, "chat_template.jinja")
     if path is not None:
-        if path.stat().st_size > TEMPLATE_MAX:
-            raise CheckpointError("chat_template.jinja is too large.")
-        try:
-            return path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise CheckpointError("chat_template.jinja is not UTF-8.") from error
+        # What is wrong with it matters to conversations only: they will say it.
+        with path.open("rb") as file:
+            return file.read(TEMPLATE_MAX).decode("utf-8-sig", "surrogateescape")
     template = (read_json(folder, "tokenizer_config.json") or {}).get("chat_template")
+    if template is None:
+        template = (read_json(folder, "chat_template.json") or {}).get("chat_template")
     if isinstance(template, list):  # several, each with a name
         named = {t.get("name"): t.get("template") for t in template if type(t) is dict}
         template = named.get("default")

@@ -181,6 +181,9 @@ BROKEN = {
     "unknown filter": ("\n{{ messages | nonsense }}", "line 2: No filter"),
     "unknown tag": ("{% trans %}", "line 1"),
     "too long": ("x" * 70_000, "at most 65536 characters"),
+    "much too long": ("x" * 3_000_000, "at most 65536 characters"),
+    "not UTF-8": ("{{ 'caf\xe9' }}", "must be text without lone surrogates"),
+    "half of a pair": ("{{ '\ud800' }}", "must be text without lone surrogates"),
 }
 
 
@@ -188,7 +191,10 @@ BROKEN = {
 def test_a_template_that_does_not_compile_leaves_plain_generation(folder, template):
     byte_level_json(folder / "tokenizer.json")
     source, message = BROKEN[template]
-    (folder / "chat_template.jinja").write_text(source)
+    if "\ud800" in source:
+        write(folder, "tokenizer_config", chat_template=source)
+    else:
+        (folder / "chat_template.jinja").write_bytes(source.encode("latin-1"))
     lm = jd.load(folder)
     assert isinstance(lm.generate("ABC", key=0, max_new_tokens=2), str)
     for options in ({}, {"tools": []}, {"mood": "good"}):
