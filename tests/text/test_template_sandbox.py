@@ -196,6 +196,15 @@ def test_a_stopped_template_did_not_take_much_memory():
         tracemalloc.stop()
 
 
+def test_rounds_of_a_recursive_loop_are_steps_at_every_depth():
+    template = (
+        "{% set r = range(999) %}{% for x in r recursive %}"
+        "{% if loop.depth == 1 %}{{ loop(r) }}{% endif %}{% endfor %}"
+    )
+    with pytest.raises(ChatTemplateError, match="at most 200000 steps"):
+        ChatTemplate(template).render(MESSAGES)
+
+
 def test_limits_hold_in_another_thread():
     caught = []
 

@@ -61,8 +61,11 @@ def test_the_parts_have_one_converted_copy(tmp_path, cache):
     copies = list((cache / "converted").iterdir())
     assert len(copies) == 1
     made = copies[0].stat().st_mtime_ns
-    (folder / name(2)).touch()  # another part is another file
-    load_model(folder / name(1))
+    for number in (1, 3):
+        load_model(folder / name(number))
+        assert copies[0].stat().st_mtime_ns == made
+    (folder / name(2)).touch()  # the model is another one
+    load_model(folder / name(3))
     assert copies[0].stat().st_mtime_ns > made
 
 
