@@ -44,7 +44,10 @@ class ChatTemplate:
     def __init__(
         self, template: str, bos_token: str | None = None, eos_token: str | None = None
     ):
-        self.source = check_text("ChatTemplate", "template", template)
+        try:
+            self.source = check_text("ChatTemplate", "template", template)
+        except ValueError as error:
+            raise ChatTemplateError(f"chat template: {error}") from error
         self._edges = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
         if len(template) > TEMPLATE_MAX:
             raise ChatTemplateError(

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as Rust
 from tokenizers import models
 
 from jaxdecode.core.refusing import refusing
+from jaxdecode.core.shapes import NO_ID
 from jaxdecode.text.detokenizer import Pieces
 from jaxdecode.text.errors import TokenizerError
 from jaxdecode.text.special_tokens import Special
@@ -90,6 +91,8 @@ def _special(token: dict[str, Any], token_id: int) -> Special:
 
 def _pieces(spec, rust, added) -> Pieces:
     tokens = {i: text for text, i in rust.get_vocab(with_added_tokens=True).items()}
+    if max(tokens, default=0) >= NO_ID:
+        raise TokenizerError(f"token ids must be < 2**31 - 1, got {max(tokens)}.")
     literal = frozenset(i for i, _ in added)
     style = _style(spec.get("decoder"))
     return Pieces(tokens, literal=literal, **style)

@@ -10,7 +10,8 @@ import pytest
 
 import jaxdecode as jd
 from jaxdecode.text.chat_template import ChatTemplate, chat_pieces
-from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.detokenizer import Pieces
+from jaxdecode.text.errors import ChatTemplateError, TokenizerError
 from jaxdecode.text.gguf_tokenizer import from_gguf, merges_from_scores
 from jaxdecode.text.json_tokenizer import from_json
 from jaxdecode.text.language_model import LanguageModel
@@ -140,6 +141,7 @@ def test_the_table_of_a_long_token_is_that_of_its_bytes(length):
     patterns = [b"ab", b"aab", b"b" * 70, b"aba" * 30]
     automaton = Automaton.of(patterns)
     tokens = [bytes(rng.choices(b"abbbb", k=length)), b"b" * length, b"aba" * length]
+    tokens += [b"c" * length + b"ab", b"c" * length + b"abc" * 40]
     table = token_table(automaton, tokens)
     for state in range(automaton.depth.size):
         for column, data in enumerate(tokens):
@@ -155,24 +157,42 @@ def test_a_table_of_stops_that_would_fill_the_memory_is_refused():
         token_table(Automaton.of([b"a" * 30_000]), [b"a"] * 50_000)
 
 
-@pytest.fixture(params=[2**24, 2**31 - 1, 2**32 - 1])
+def with_far_token(path, token):
+    """Write a tokenizer.json with a token far beyond the others; return its path."""
+    spec = json.loads(byte_level_json(path).read_text())
+    spec["model"]["vocab"]["zz"] = token
+    path.write_text(json.dumps(spec))
+    return path
+
+
+@pytest.fixture(params=[2**24, 2**31 - 2])
 def far(request, tmp_path):
     """A tokenizer with a token far beyond the others, and its id."""
-    path = byte_level_json(tmp_path / "tokenizer.json")
-    spec = json.loads(path.read_text())
-    spec["model"]["vocab"]["zz"] = request.param
-    path.write_text(json.dumps(spec))
+    path = with_far_token(tmp_path / "tokenizer.json", request.param)
     return from_json(path), request.param
 
 
 def test_a_large_token_id_costs_nothing(far):
     tokenizer, token = far
-    assert tokenizer.vocab_size == token + 1
-    assert len(tokenizer.token_bytes) == token + 1 or token > 2**31
-    assert tokenizer.bytes_of(token) == b"zz"
     stops = {"stop": None, "stop_strings": ["zz", "lo"], "keep_stop": False}
     run = seconds(lambda: as_stopping("x", tokenizer, 300, **stops))
+    run += seconds(lambda: tokenizer.token_bytes[token])
     assert run < SOON
+    assert tokenizer.vocab_size == len(tokenizer.token_bytes) == token + 1
+    assert tokenizer.token_bytes[token] == tokenizer.bytes_of(token) == b"zz"
+
+
+@pytest.mark.parametrize("token", [2**31 - 1, 2**31, 2**32 - 1])
+def test_a_token_id_that_no_array_can_hold_is_refused(tmp_path, token):
+    path = with_far_token(tmp_path / "tokenizer.json", token)
+    with pytest.raises(TokenizerError, match=f"must be < .* got {token}"):
+        from_json(path)
+
+
+def test_ids_without_a_token_take_no_memory():
+    pieces = Pieces({5: "a"}, "bytes")
+    assert [pieces[token] for token in range(1000)].count(b"a") == 1
+    assert len(pieces._known) == 1
 
 
 @pytest.mark.parametrize("far", [2**24], indirect=True)
@@ -342,3 +362,10 @@ def test_a_vocabulary_without_the_letter_a_loads(tmp_path):
         decoder={"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True},
     )
     assert from_json(path).encode("hi") == [0, 1]
+
+
+def test_a_template_with_a_lone_surrogate_is_a_template_error():
+    with pytest.raises(ChatTemplateError, match="lone surrogates"):
+        ChatTemplate("{{ messages }}\ud800")
+    with pytest.raises(TypeError, match="must be a str"):
+        ChatTemplate(["{{ messages }}"])

@@ -73,6 +73,17 @@ def test_a_change_shows_though_path_size_and_time_are_the_same(file, way):
     assert sha256_of(file) == sha256(file)
 
 
+def test_a_file_of_this_moment_is_hashed_when_the_clock_has_moved(file, monkeypatch):
+    slept = []
+    monkeypatch.setattr(hashes.time, "sleep", slept.append)
+    changed = file.stat().st_mtime
+    for now in (changed + 0.001, changed + 1.0, changed - 1.0):
+        monkeypatch.setattr(hashes.time, "time", lambda now=now: now)
+        hashes.forget(file)
+        sha256_of(file)
+    assert slept == [hashes.GRAIN]
+
+
 def test_a_change_in_the_same_tick_of_the_clock_shows(file):
     for number in range(30):
         file.write_bytes(b"%04d" % number)
@@ -137,16 +148,19 @@ def test_a_source_that_changes_while_it_is_read_leaves_no_copy(tmp_path, monkeyp
     tensors["lm_head.weight"] = tensors["lm_head.weight"] + np.float32(1)
     other = write_gguf(tmp_path / "y.gguf", tensors=tensors)
 
+    first = source.read_bytes()
+
     def slow(path):
-        checkpoint = open_checkpoint(path)
         if other.exists():
             os.replace(other, path)
-        return checkpoint
+        return open_checkpoint(path)
 
     monkeypatch.setattr(converted, "open_checkpoint", slow)
-    open_converted(source, "float32")
     found = open_converted(source, "float32").tensors["head.weight"]
     np.testing.assert_array_equal(found, tensors["lm_head.weight"])
+    source.write_bytes(first)
+    found = open_converted(source, "float32").tensors["head.weight"]
+    np.testing.assert_array_equal(found, llama_tensors()["lm_head.weight"])
 
 
 def test_many_readers_at_once_get_the_same_hash(file):
