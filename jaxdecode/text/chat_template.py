@@ -44,7 +44,10 @@ class ChatTemplate:
     def __init__(
         self, template: str, bos_token: str | None = None, eos_token: str | None = None
     ):
-        self.source = check_text("ChatTemplate", "template", template)
+        try:
+            self.source = check_text("ChatTemplate", "template", template)
+        except ValueError as error:
+            raise ChatTemplateError(f"chat template: {error}") from error
         self._edges = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
         if len(template) > TEMPLATE_MAX:
             raise ChatTemplateError(
@@ -135,7 +138,7 @@ def chat_pieces(
     hide = str.maketrans(dict(zip(begins, spare[1:], strict=True)))
     show = str.maketrans(dict(zip(spare[1:], begins, strict=True)))
     hidden = render(lambda text: text.translate(hide))
-    broken = render(lambda text: _break(text, words, spare[0]))
+    broken = render(lambda text: _break(text, tokenizer, spare[0]))
     if hidden.translate(show) == broken.replace(spare[0], ""):
         return _each_text(tokenizer.split(hidden), lambda text: text.translate(show))
     pieces = tokenizer.split(broken)
@@ -246,12 +249,13 @@ def _texts(value: Any) -> list[str]:
     return []
 
 
-def _break(text: str, words: Sequence[str], mark: str) -> str:
+def _break(text: str, tokenizer: Tokenizer, mark: str) -> str:
     """Put `mark` after the first character of each control token in a text."""
-    if not words:
-        return text
-    anywhere = re.compile(f"(?=(?:{'|'.join(map(re.escape, words))}))(.)", re.DOTALL)
-    return anywhere.sub(lambda found: found[1] + mark, text)
+    begin, parts = 0, []
+    for place in tokenizer.special_starts(text):
+        parts += [text[begin : place + 1], mark]
+        begin = place + 1
+    return "".join([*parts, text[begin:]])
 
 
 def _each_text(
