@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,23 @@ def cache_folder() -> Path:
         return Path.home() / "Library" / "Caches" / "jaxdecode"
     base = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "jaxdecode"
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file was put there by this user: what another user wrote is not believed.
+
+    It must be a regular file and no link, belong to this user or to root, and be writable
+    by nobody outside of its group.
+    """
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    if not stat.S_ISREG(found.st_mode):
+        return False
+    if not hasattr(os, "geteuid"):  # Windows keeps a folder per user instead
+        return True
+    return found.st_uid in (os.geteuid(), 0) and not found.st_mode & stat.S_IWOTH
 
 
 def sweep(folder: Path, prefix: str) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxdecode.core.pytree import assign
+from jaxdecode.core.shapes import NO_ID
 
 SEED_MAX = 2**32 - 1
 _INT32 = np.iinfo(np.int32)
@@ -148,7 +149,7 @@ def token_id(who: str, name: str, value: Any) -> int:
 
     Raises:
       TypeError: if it is not an integer.
-      ValueError: if it is negative or beyond int32.
+      ValueError: if it is negative, or 2**31 - 1 (which marks padding) or more.
     """
     if isinstance(value, bool) or not isinstance(value, (numbers.Integral, np.ndarray)):
         kind = type(value).__name__
@@ -159,8 +160,10 @@ def token_id(who: str, name: str, value: Any) -> int:
         value.ndim == 0 and np.issubdtype(value.dtype, np.integer)
     ):
         raise TypeError(f"{who}: `{name}` must be integers, got {short(value)}.")
-    if not 0 <= int(value) <= _INT32.max:
-        raise ValueError(f"{who}: `{name}` must be >= 0 and < 2**31, got {int(value)}.")
+    if not 0 <= int(value) < NO_ID:
+        raise ValueError(
+            f"{who}: `{name}` must be >= 0 and < 2**31 - 1, got {int(value)}."
+        )
     return int(value)
 
 

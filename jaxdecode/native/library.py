@@ -4,9 +4,11 @@ XLA's own products on CPU leave half of the memory bandwidth and of the arithmet
 for a few rows (see `kernels.c`). Where a C compiler and AVX2 or better are found, a
 library is built from the sources beside this file, kept in the cache folder and handed
 to XLA as a custom call. Where not, everything goes through XLA, slower and just as right.
+A kept library is checked before it is loaded (`kept.py`) and built again if it is damaged
+or another user's.
 
 The environment variable JAXDECODE_NATIVE=off leaves the kernels out; CC names the
-compiler.
+compiler, with arguments if it has some, as in `CC="ccache gcc"`.
 """
 
 import ctypes
@@ -15,6 +17,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +30,7 @@ from jaxlib import version as jaxlib_version
 from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.core.compile_cache import processor
 from jaxdecode.core.platform import Platform, backend
+from jaxdecode.native.kept import is_whole, seal
 
 VARIABLE = "JAXDECODE_NATIVE"
 SOURCES = ("simd.h", "work.h", "frame.h", "rows.h", "product.h", "attention.h")
@@ -80,58 +84,68 @@ class _BuildError(Exception):
 
 
 def _built() -> Path:
-    """Return the library's path, compiling it if it is not there."""
+    """Return the library's path, compiling it if it is not there, whole and ours."""
     compiler = _compiler()
     folder = cache_folder() / "native"
     path = folder / f"kernels-{_fingerprint(compiler)}.so"
-    if not path.exists():
+    if not is_whole(path):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder, "building-")
         with tempfile.TemporaryDirectory(prefix="building-", dir=folder) as place:
             made = Path(place) / "kernels.so"
             _compile(compiler, made)
+            seal(made)
             made.replace(path)  # atomic: another process sees all of it or nothing
     return path
 
 
-def _compiler() -> str:
-    asked = os.environ.get("CC")
-    found = next(
-        filter(None, map(shutil.which, [asked] if asked else _COMPILERS)), None
-    )
+def _compiler() -> tuple[str, ...]:
+    """Return the compiler's path and the arguments that come with it."""
+    asked = os.environ.get("CC", "").strip()
+    for name in [asked] if asked else _COMPILERS:
+        found = shutil.which(name)
+        if found:
+            return (found,)
+    try:
+        first, *rest = shlex.split(asked)
+    except ValueError:  # nothing, or a quote without its end
+        first, rest = "", []
+    found = shutil.which(first)
     if found is None:
         raise _BuildError(f"no C compiler found (looked for {asked or _COMPILERS})")
-    return found
+    return (found, *rest)
 
 
 _COMPILERS = ("cc", "gcc", "clang")
 
 
-def _compile(compiler: str, made: Path) -> None:
+def _compile(compiler: tuple[str, ...], made: Path) -> None:
     here = Path(__file__).parent
-    command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", "-o", str(made)]
+    shown = shlex.join(compiler)
+    command = [*compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", "-o", str(made)]
     try:
         done = subprocess.run(
             [*command, str(here / SOURCES[-1]), "-lm"],
             capture_output=True,
             text=True,
+            errors="replace",
             stdin=subprocess.DEVNULL,
             timeout=COMPILE_SECONDS_MAX,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise _BuildError(f"{compiler} took over {COMPILE_SECONDS_MAX} s") from error
-    if done.returncode:
+        raise _BuildError(f"{shown} took over {COMPILE_SECONDS_MAX} s") from error
+    if done.returncode or not made.is_file():
         reason = next(
             (x for x in done.stderr.splitlines() if "error" in x), "no reason"
         )
-        raise _BuildError(f"{compiler} refused the kernels: {reason.strip()}")
+        raise _BuildError(f"{shown} refused the kernels: {reason.strip()}")
 
 
-def _fingerprint(compiler: str) -> str:
+def _fingerprint(compiler: tuple[str, ...]) -> str:
     """Return what a compiled library depends on, as a short name."""
     here = Path(__file__).parent
     parts = [(here / name).read_bytes() for name in SOURCES]
     parts += [jaxlib_version.__version__.encode(), processor().encode()]
-    parts += [compiler.encode(), " ".join(FLAGS).encode()]
+    parts += [os.fsencode(shlex.join(compiler)), " ".join(FLAGS).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

@@ -60,7 +60,10 @@ class ChatTemplate:
         pad_token: str | None = None,
         unk_token: str | None = None,
     ):
-        self.source = check_text("ChatTemplate", "template", template)
+        try:
+            self.source = check_text("ChatTemplate", "template", template)
+        except ValueError as error:
+            raise ChatTemplateError(f"chat template: {error}") from error
         texts = {"bos_token": bos_token, "eos_token": eos_token}
         texts |= {"pad_token": pad_token, "unk_token": unk_token}
         self._tokens = {n: Absent(name=n) if t is None else t for n, t in texts.items()}
@@ -225,7 +228,7 @@ def chat_pieces(
     hide = str.maketrans(dict(zip(begins, hidden_begins, strict=True)))
     show = str.maketrans(dict(zip(hidden_begins, begins, strict=True)))
     hidden = render(lambda text: text.translate(hide))
-    broken = render(lambda text: _break(text, words, mark))
+    broken = render(lambda text: _break(text, tokenizer, mark))
     if hidden.translate(show) == broken.replace(mark, ""):
         return _each_text(tokenizer.split(hidden), lambda text: text.translate(show))
     pieces = tokenizer.split(broken)
@@ -305,12 +308,13 @@ def _edited(value: Any, edit: Callable[[str], str]) -> Any:
     return value
 
 
-def _break(text: str, words: Sequence[str], mark: str) -> str:
+def _break(text: str, tokenizer: Tokenizer, mark: str) -> str:
     """Put `mark` after the first character of each control token in a text."""
-    if not words:
-        return text
-    anywhere = re.compile(f"(?=(?:{'|'.join(map(re.escape, words))}))(.)", re.DOTALL)
-    return anywhere.sub(lambda found: found[1] + mark, text)
+    begin, parts = 0, []
+    for place in tokenizer.special_starts(text):
+        parts += [text[begin : place + 1], mark]
+        begin = place + 1
+    return "".join([*parts, text[begin:]])
 
 
 def _each_text(

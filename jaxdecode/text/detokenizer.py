@@ -7,7 +7,7 @@ the bytes of each token; it does not know how a text is cut into tokens.
 
 import codecs
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jaxdecode.core import check
@@ -54,6 +54,8 @@ class Pieces:
     def __getitem__(self, token: int) -> bytes:
         """Return the bytes of a token; b"" for an id without a text."""
         known = self._known.get(token)
+        if known is None and token not in self.tokens:
+            return b""
         if known is None:
             known = self._known[token] = self._bytes_of(token)
         return known
@@ -70,6 +72,29 @@ class Pieces:
         if byte:
             return bytes([int(byte[1], 16)])
         return text.replace(SPACE_MARK, " ").encode("utf-8", "replace")
+
+
+class PerToken(Sequence[bytes]):
+    """The bytes of every token id, looked up one by one.
+
+    The largest id is whatever a file says: nothing is stored for ids without a token.
+
+    Args:
+      bytes_of: from an id to its bytes.
+      size: number of ids.
+    """
+
+    def __init__(self, bytes_of: Callable[[int], bytes], size: int):
+        self._bytes_of, self._size = bytes_of, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, token):  # type: ignore[override]
+        found = range(self._size)[token]
+        if isinstance(found, range):
+            return [self._bytes_of(i) for i in found]
+        return self._bytes_of(found)
 
 
 class Detokenizer:

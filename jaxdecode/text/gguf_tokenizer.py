@@ -4,14 +4,18 @@ GGUF stores the vocabulary, but only the name (`pre`) of the rule that cuts text
 words before merging (`word_rules`).
 """
 
+from bisect import bisect_left
 from typing import Any
 
 from tokenizers import AddedToken, models, normalizers
 from tokenizers import Tokenizer as Rust
 
+from jaxdecode.core.check import short
+from jaxdecode.core.refusing import refusing
 from jaxdecode.text.detokenizer import SPACE_MARK, Pieces
 from jaxdecode.text.errors import TokenizerError, UnsupportedTokenizerError
-from jaxdecode.text.tokenizer import Special, Tokenizer
+from jaxdecode.text.special_tokens import Special
+from jaxdecode.text.tokenizer import Tokenizer
 from jaxdecode.text.word_rules import (
     BEGINS_WITH_BOS,
     SPACED,
@@ -21,6 +25,8 @@ from jaxdecode.text.word_rules import (
 from jaxdecode.text.word_rules import WORD_RULES as WORD_RULES
 from jaxdecode.text.word_rules import pre_tokenizer as pre_tokenizer
 
+# Characters looked at to find merges; the largest vocabularies in use need 2**24.
+MERGING_MAX = 2**27
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
@@ -37,24 +43,24 @@ def from_gguf(metadata: dict[str, Any]) -> Tokenizer:
       TokenizerError: for an unknown `model` or `pre`, or metadata that is incomplete or
         inconsistent.
     """
+    with refusing(TokenizerError, "tokenizer.ggml: cannot be built"):
+        return _built(metadata)
+
+
+def _built(metadata: dict[str, Any]) -> Tokenizer:
     kind = metadata.get("model")
     builders = {"gpt2": _byte_level, "llama": _sentence_piece, "gemma4": _spaced}
-    if kind not in tuple(builders):
+    if not isinstance(kind, str) or kind not in builders:
         known = ", ".join(builders)
         raise UnsupportedTokenizerError(
-            f"tokenizer.ggml.model: must be one of {known}, got {kind!r}."
+            f"tokenizer.ggml.model: must be one of {known}, got {short(kind)}."
         )
     tokens = _strings(metadata, "tokens")
     types = _types(metadata, len(tokens))
     if metadata.get("pre") in SPACED and SPACE_MARK in "".join(tokens):
         kind = "gemma4" if kind == "gpt2" else kind
-    try:
-        rust, pieces = builders[kind](metadata, tokens, types)
-        _add_words(rust, tokens, types)
-    except TokenizerError:
-        raise
-    except Exception as error:  # the Rust library raises bare Exceptions
-        raise TokenizerError(f"tokenizer.ggml: cannot be built: {error}") from error
+    rust, pieces = builders[kind](metadata, tokens, types)
+    _add_words(rust, tokens, types)
     prefix, suffix, bos = _around(metadata, kind, len(tokens))
     special = [
         Special(text, i)
@@ -124,7 +130,8 @@ def _with_unknown(metadata, tokens: list[str], vocab, merges) -> models.BPE:
     unknown = metadata.get("unknown_token_id", 0)
     if not _is_id(unknown, len(tokens)):
         raise TokenizerError(
-            f"tokenizer.ggml.unknown_token_id: must be a token id, got {unknown!r}."
+            f"tokenizer.ggml.unknown_token_id: must be a token id, got "
+            f"{short(unknown)}."
         )
     vocab.setdefault(tokens[unknown], unknown)
     return models.BPE(
@@ -143,7 +150,8 @@ def _merges(metadata, tokens, types) -> list[tuple[str, str]]:
         left, _, right = merge.partition(" ")
         if not (left and right):
             raise TokenizerError(
-                f"tokenizer.ggml.merges: must be two tokens and a space, got {merge!r}."
+                f"tokenizer.ggml.merges: must be two tokens and a space, got "
+                f"{short(merge)}."
             )
         if control.isdisjoint((left, right, left + right)):
             merges.append((left, right))
@@ -160,17 +168,32 @@ def merges_from_scores(
     equal scores SentencePiece takes the leftmost pair in the text; merges have one fixed
     order, by id and then with the shorter left part first.
 
+    A token is cut only where both parts have the length of some token: one token of a
+    megabyte among short ones costs nothing.
+
     Args:
       words: ordinary tokens and their ids.
       scores: one score per id.
+
+    Raises:
+      TokenizerError: if the tokens are so many and long that it would take too long.
     """
     ranked = sorted(words, key=lambda word: (-scores[words[word]], words[word]))
-    return [
-        (word[:cut], word[cut:])
-        for word in ranked
-        for cut in range(1, len(word))
-        if word[:cut] in words and word[cut:] in words
-    ]
+    lengths = sorted(set(map(len, words)))
+    same = {word: word for word in words}  # one copy of each text, however many merges
+    merges, work = [], 0
+    for word in ranked:
+        parts = lengths[: bisect_left(lengths, len(word))]
+        cuts = sorted({len(word) - size for size in parts}.intersection(parts))
+        work += len(cuts) * len(word)
+        if work > MERGING_MAX:
+            raise TokenizerError(
+                "tokenizer.ggml.tokens: must not be so long that cutting each of them "
+                f"in two takes more than {MERGING_MAX} steps."
+            )
+        pairs = ((word[:cut], word[cut:]) for cut in cuts)
+        merges += [(same[a], same[b]) for a, b in pairs if a in same and b in same]
+    return merges
 
 
 def _vocabulary(tokens, types, kinds) -> dict[str, int]:
@@ -201,7 +224,7 @@ def _edge(name: str, token: Any, size: int) -> tuple[int, ...]:
     if not _is_id(token, size):
         raise TokenizerError(
             f"tokenizer.ggml.{name}_token_id: must be a token id below {size}, as "
-            f"add_{name}_token is set, got {token!r}."
+            f"add_{name}_token is set, got {short(token)}."
         )
     return (token,)
 
@@ -210,7 +233,7 @@ def _types(metadata: dict[str, Any], size: int) -> list[int]:
     types = metadata.get("token_type")
     if types is None:
         named = ("bos", "eos", "padding", "unknown")
-        control = {metadata.get(f"{name}_token_id") for name in named}
+        control = [metadata.get(f"{name}_token_id") for name in named]
         return [CONTROL if i in control else NORMAL for i in range(size)]
     return _numbers("token_type", types, size)
 

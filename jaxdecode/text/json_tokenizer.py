@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as Rust
+from tokenizers import models
 
+from jaxdecode.core.refusing import refusing
+from jaxdecode.core.shapes import NO_ID
 from jaxdecode.text.detokenizer import Pieces
 from jaxdecode.text.errors import TokenizerError, UnsupportedTokenizerError
-from jaxdecode.text.tokenizer import Special, Tokenizer
+from jaxdecode.text.special_tokens import Special
+from jaxdecode.text.tokenizer import Tokenizer
 
 SIZE_MAX = 2**28  # bytes; the largest files in use have 35 million
 
@@ -38,21 +42,21 @@ def from_json(path: str | Path) -> Tokenizer:
     if path.stat().st_size > SIZE_MAX:
         raise TokenizerError(f"{path}: must be at most {SIZE_MAX} bytes.")
     try:
-        text = path.read_text(encoding="utf-8")
-        spec = json.loads(text)
-        text = _without_limits(spec, text)
-        rust = Rust.from_str(text)
-        added = _added(spec, rust)
-        special = [_special(token, i) for i, token in added if token["special"]]
-        pieces = _pieces(spec, rust, added)
-        prefix, suffix = _around(rust)
-        first, rest = _without_control(spec, text, {s.text for s in special})
+        with refusing(TokenizerError, "cannot be read"):
+            return _built(path.read_text(encoding="utf-8"))
     except TokenizerError as error:
-        raise type(error)(f"{path}: {error}") from None
-    except (KeyboardInterrupt, MemoryError):
-        raise
-    except Exception as error:  # the Rust library raises bare Exceptions
-        raise TokenizerError(f"{path}: cannot be read: {error}") from error
+        raise type(error)(f"{path}: {error}") from error.__cause__
+
+
+def _built(text: str) -> Tokenizer:
+    spec = json.loads(text)
+    text = _without_limits(spec, text)
+    rust = _plain(Rust.from_str(text))
+    added = _added(spec, rust)
+    special = [_special(token, i) for i, token in added if token["special"]]
+    pieces = _pieces(spec, rust, added)
+    prefix, suffix = _around(rust)
+    first, rest = _without_control(spec, text, {s.text for s in special})
     return Tokenizer(
         first,
         rest,
@@ -100,6 +104,8 @@ def _special(token: dict[str, Any], token_id: int) -> Special:
 
 def _pieces(spec, rust, added) -> Pieces:
     tokens = {i: text for text, i in rust.get_vocab(with_added_tokens=True).items()}
+    if max(tokens, default=0) >= NO_ID:
+        raise TokenizerError(f"token ids must be < 2**31 - 1, got {max(tokens)}.")
     literal = frozenset(i for i, _ in added)
     style = _style(spec.get("decoder"))
     return Pieces(tokens, literal=literal, **style)
@@ -128,7 +134,9 @@ def _style(decoder: dict[str, Any] | None) -> dict[str, Any]:
 
 def _around(rust: Any) -> tuple[list[int], list[int]]:
     """Return the ids that the file's template puts before and after a text."""
-    probe = rust.encode("a", add_special_tokens=True)
+    # One token of no vocabulary in particular: the file's own may lack any given text.
+    one = Rust(models.WordLevel({"a": 0}, "a")).encode("a")
+    probe = rust.post_process(one, add_special_tokens=True)
     mask = probe.special_tokens_mask
     if 0 not in mask:
         return [], []
@@ -162,6 +170,8 @@ def _plain(rust: Any) -> Any:
     rust.no_truncation()
     rust.no_padding()
     rust.encode_special_tokens = True  # as text: control tokens are not recognised
+    if getattr(rust.model, "dropout", None):
+        rust.model.dropout = None  # for training: it cuts a text at random
     return rust
 
 

@@ -7,43 +7,23 @@ and may be used from several threads.
 """
 
 import functools
-import re
 import warnings
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.core.refusing import refusing
 from jaxdecode.core.shapes import Array
-from jaxdecode.text.detokenizer import Detokenizer, Pieces, byte_alphabet
-
-
-@dataclass(frozen=True)
-class Special:
-    """A control token: its text, and what it matches around it.
-
-    Attributes:
-      text: its text.
-      id: its token id.
-      lstrip: whether it includes the white space before it.
-      rstrip: whether it includes the white space after it.
-      single_word: whether it must not be next to a letter, digit or underscore.
-    """
-
-    text: str
-    id: int
-    lstrip: bool = False
-    rstrip: bool = False
-    single_word: bool = False
-
-    @property
-    def pattern(self) -> str:
-        """The regular expression that finds it."""
-        word = r"(?<!\w){}(?!\w)" if self.single_word else "{}"
-        left, right = (r"\s*" if f else "" for f in (self.lstrip, self.rstrip))
-        return left + word.format(re.escape(self.text)) + right
+from jaxdecode.text.detokenizer import (
+    Detokenizer,
+    PerToken,
+    Pieces,
+    byte_alphabet,
+)
+from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.special_tokens import Special, SpecialTokens
 
 
 class Tokenizer:
@@ -76,8 +56,8 @@ class Tokenizer:
     ):
         self.vocab_size = vocab_size
         self._first, self._rest, self._pieces = first, rest, pieces
-        self._special = {token.text: token.id for token in special if token.text}
-        self._pattern = _alternatives([token for token in special if token.text])
+        special = list(special)
+        self._special = SpecialTokens(special)
         self.special_ids = frozenset(token.id for token in special)
         self._prefix, self._suffix = tuple(prefix), tuple(suffix)
         self._bos_id = bos_id
@@ -104,6 +84,8 @@ class Tokenizer:
         Raises:
           TypeError: if `text` is not a str.
           ValueError: for lone surrogates, and for a byte that the vocabulary lacks.
+          TokenizerError: for a text that a vocabulary without a token for the unknown
+            cannot express.
         """
         check_text("Tokenizer.encode", "text", text)
         pieces = self.split(text) if parse_special else [text]
@@ -149,14 +131,9 @@ class Tokenizer:
     def split(self, text: str) -> list[str | int]:
         """Return a text with its control tokens, longest first, replaced by their ids."""
         pieces, end = [], 0
-        if self._pattern is None:
-            return [text]
-        for found in self._pattern.finditer(text):
-            word = found.group()
-            if word not in self._special:
-                word = word.strip()
-            pieces += [text[end : found.start()], self._special[word]]
-            end = found.end()
+        for begin, after, token in self._special.find(text):
+            pieces += [text[end:begin], token.id]
+            end = after
         return [piece for piece in [*pieces, text[end:]] if piece != ""]
 
     def decode(
@@ -202,8 +179,8 @@ class Tokenizer:
 
     def id_of(self, text: str) -> int | None:
         """Return the id of a token by its text in the vocabulary, or None."""
-        if text in self._special:
-            return self._special[text]
+        if text in self._special.by_text:
+            return self._special.by_text[text].id
         return self._first.token_to_id(text)
 
     def bytes_of(self, token: int, *, skip_special: bool = True) -> bytes:
@@ -220,19 +197,23 @@ class Tokenizer:
         return b"" if hidden else self._pieces[token]
 
     @functools.cached_property
-    def token_bytes(self) -> tuple[bytes, ...]:
+    def token_bytes(self) -> Sequence[bytes]:
         """The bytes of each token id; b"" for control tokens."""
-        return tuple(self.bytes_of(token) for token in range(self.vocab_size))
+        return PerToken(self.bytes_of, self.vocab_size)
 
     @functools.cached_property
-    def stop_bytes(self) -> tuple[bytes, ...]:
+    def stop_bytes(self) -> Sequence[bytes]:
         """The bytes of each token id, control tokens too, as `Stops.of` takes them."""
-        return tuple(self._pieces[token] for token in range(self.vocab_size))
+        return PerToken(self._pieces.__getitem__, self.vocab_size)
 
     @property
     def special_tokens(self) -> dict[str, int]:
         """The control tokens: their texts and ids."""
-        return dict(self._special)
+        return {text: token.id for text, token in self._special.by_text.items()}
+
+    def special_starts(self, text: str) -> list[int]:
+        """Return every place of a text at which a control token begins."""
+        return self._special.starts(text)
 
     def __repr__(self) -> str:
         return (
@@ -261,7 +242,8 @@ class Tokenizer:
                 f"Tokenizer.encode: the vocabulary has no token for {bad!r} "
                 f"(U+{ord(bad):04X}), at index {text.index(bad)}: remove it."
             )
-        return rust.encode(text, add_special_tokens=False).ids
+        with refusing(TokenizerError, "Tokenizer.encode: `text` cannot be encoded"):
+            return rust.encode(text, add_special_tokens=False).ids
 
 
 def check_text(who: str, name: str, text: Any) -> str:
@@ -284,11 +266,6 @@ def check_text(who: str, name: str, text: Any) -> str:
             f"{text[error.start]!r} at index {error.start}."
         ) from None
     return text
-
-
-def _alternatives(special: Collection[Special]) -> re.Pattern[str] | None:
-    longest = sorted(special, key=lambda token: (-len(token.text), token.text))
-    return re.compile("|".join(t.pattern for t in longest)) if longest else None
 
 
 def _missing_bytes(rust: Any, pieces: Pieces) -> frozenset[int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tokenizers import Regex, pre_tokenizers
 
+from jaxdecode.core.check import short
 from jaxdecode.text.errors import UnsupportedTokenizerError
 
 # A contraction; a word with at most one sign before it; digits; signs, with one space
@@ -139,7 +140,7 @@ def pre_tokenizer(pre: Any) -> Any:
     if not isinstance(pre, str) or pre not in WORD_RULES:
         known = ", ".join(sorted(WORD_RULES))
         raise UnsupportedTokenizerError(
-            f"tokenizer.ggml.pre: must be one of {known}, got {pre!r}; another rule "
+            f"tokenizer.ggml.pre: must be one of {known}, got {short(pre)}; another rule "
             "would cut the text differently from what the model was trained on."
         )
     return WORD_RULES[pre]()

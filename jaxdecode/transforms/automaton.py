@@ -16,6 +16,8 @@ from jaxdecode.core.shapes import bucket
 HIT = -(2**31)  # the sign bit of a table's entry: a string was completed
 STATE = 2**31 - 1  # the other bits: the state itself
 STATES_MAX = 2**15 - 1  # a table has a number for each state and each token
+ENTRIES_MAX = 2**28  # 1 GiB
+HEAD = 64  # bytes of a token that all states read together; few tokens have more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,28 +76,74 @@ def token_table(automaton: Automaton, token_bytes: Sequence[bytes]) -> np.ndarra
 
     An entry is the state, with the sign bit set if a string was completed on the way. M
     is padded to a bucket, so that other strings are the same program.
+
+    Raises:
+      ValueError: if the table would be too large.
     """
     size = automaton.depth.size
-    lengths = np.asarray([len(data) for data in token_bytes], np.int64)
-    # Longest first: the tokens that still have a byte are then a slice.
-    order = np.argsort(-lengths, kind="stable")
-    width = int(lengths.max(initial=0))
-    letters = np.zeros((len(token_bytes), width), np.uint8)
-    for row, token in zip(letters, order, strict=True):
-        data = token_bytes[token]
-        row[: len(data)] = np.frombuffer(data, np.uint8)
+    if bucket(size) * len(token_bytes) > ENTRIES_MAX:
+        raise ValueError(
+            f"Stops: stop strings of {size - 1} bytes and {len(token_bytes)} token ids "
+            f"need a table of more than {ENTRIES_MAX} entries; give shorter strings."
+        )
     hits = np.where(automaton.found > 0, np.int32(HIT), np.int32(0))
     steps = (automaton.follows | hits[automaton.follows]).reshape(-1)
+    table = np.zeros((bucket(size), len(token_bytes)), np.int32)
+    table[:size] = _after_heads(steps, size, [data[:HEAD] for data in token_bytes])
+    for token, data in enumerate(token_bytes):
+        if len(data) > HEAD:
+            table[:size, token] = _after(steps, table[:size, token], data[HEAD:])
+    return table
+
+
+def _after_heads(steps: np.ndarray, size: int, heads: list[bytes]) -> np.ndarray:
+    """Return the entry of each state and token, one byte of all tokens at a time."""
+    lengths = np.asarray([len(head) for head in heads], np.int64)
+    # Longest first: the tokens that still have a byte are then a slice.
+    order = np.argsort(-lengths, kind="stable")
+    shorter = -lengths[order]
+    width = int(lengths.max(initial=0))
+    letters = np.zeros((len(heads), width), np.uint8)
+    for row, token in zip(letters, order, strict=True):
+        row[: len(heads[token])] = np.frombuffer(heads[token], np.uint8)
     states = np.repeat(np.arange(size, dtype=np.int32)[:, None], order.size, axis=1)
     hit = np.zeros(states.shape, np.int32)
     for column in range(width):
-        count = int(np.searchsorted(-lengths[order], -column))  # longer than `column`
+        count = int(np.searchsorted(shorter, -column))  # longer than `column`
         entry = steps[states[:, :count] * 256 + letters[None, :count, column]]
         hit[:, :count] |= entry & np.int32(HIT)
         states[:, :count] = entry & np.int32(STATE)
-    table = np.zeros((bucket(size), order.size), np.int32)
-    table[:size, order] = states | hit
+    table = np.empty_like(states)
+    table[:, order] = states | hit
     return table
+
+
+def _after(steps: np.ndarray, entries: np.ndarray, rest: bytes) -> np.ndarray:
+    """Return one token's entries after the bytes beyond its head.
+
+    What is read last decides the state: soon all states are one, and a byte costs a
+    look-up, however long the token is.
+    """
+    hit, states = entries & np.int32(HIT), entries & np.int32(STATE)
+    for place, byte in enumerate(rest):
+        if states.min() == states.max():
+            hit |= _walk(steps.data, int(states[0]), rest[place:], states)
+            break
+        entry = steps[states * 256 + byte]
+        hit |= entry & np.int32(HIT)
+        states = entry & np.int32(STATE)
+    return states | hit
+
+
+def _walk(steps: memoryview, state: int, rest: bytes, states: np.ndarray) -> np.int32:
+    """Read bytes from one state on: fill `states`, and return the bit of a hit."""
+    hit = 0
+    for byte in rest:
+        entry = steps[state * 256 + byte]
+        hit |= entry & HIT
+        state = entry & STATE
+    states[:] = state
+    return np.int32(hit)
 
 
 def _trie(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdecode.core.check import short
+from jaxdecode.core.refusing import refusing
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.families import CheckpointError, Family, Format
 from jaxdecode.models.families.catalog import architectures
@@ -78,9 +79,5 @@ def read_config(raw: Mapping[str, Any]) -> ModelConfig:
             raise CheckpointError(
                 f"option `{name}` = {short(raw[name])} is not supported."
             )
-    try:
+    with refusing(CheckpointError, "config.json"):
         return family.config(family=family.name, **folder.read(raw))
-    except CheckpointError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"config.json: {error}") from error

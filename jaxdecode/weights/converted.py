@@ -1,7 +1,7 @@
 """Converted weights kept as safetensors, so that a GGUF file is decoded only once.
 
-A kept file is used if it was made from the same source (path, size, modification time)
-by this version, has exactly the tensors of its config, and their sums are right.
+A kept file is used if it was made by this user and this version from the same source
+(path and hash), has exactly the tensors of its config, and their sums are right.
 Otherwise it is made again. It is written beside its place and moved there in one step: a
 reader sees the old file or the new one, and of two writers the last one wins. Tensors
 start at multiples of 64 bytes, so that a CPU device can use the mapped file without a
@@ -22,12 +22,13 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from jaxdecode.core.cache_folder import cache_folder, sweep
+from jaxdecode.core.cache_folder import cache_folder, is_ours, sweep
 from jaxdecode.models import parameter_shapes
 from jaxdecode.models.config import ModelConfig, RopeScaling
 from jaxdecode.models.families.catalog import family_named
 from jaxdecode.weights.checkpoint import Checkpoint, TokenizerSource
 from jaxdecode.weights.errors import CheckpointError
+from jaxdecode.weights.hashes import sha256_of
 from jaxdecode.weights.opening import open_checkpoint
 from jaxdecode.weights.part_names import part_paths
 from jaxdecode.weights.safetensors_file import SafetensorsFile
@@ -66,6 +67,8 @@ def open_converted(path: str | Path, dtype: str) -> Checkpoint:
     checkpoint = open_checkpoint(path)
     try:
         _write(place, checkpoint, identity)
+        if _identity(path, dtype) != identity:  # it was replaced while it was read
+            place.unlink(missing_ok=True)
     except OSError as error:
         warnings.warn(
             f"{place}: converted weights could not be kept ({error}); {path} will be "
@@ -113,19 +116,17 @@ def _identity(path: Path, dtype: str) -> dict[str, Any]:
         )
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file.")
-    stats = [part.stat() for part in part_paths(path) if part.exists()]
     return {
         "version": VERSION,
         "dtype": dtype,
         "path": str(part_paths(path)[0].resolve()),
-        "size": [stat.st_size for stat in stats],
-        "changed_ns": [stat.st_mtime_ns for stat in stats],
+        "sha256": [sha256_of(part) for part in part_paths(path) if part.exists()],
     }
 
 
 def _read(place: Path, identity: dict[str, Any]) -> Checkpoint | None:
     """Open a kept file, or return None if it is absent or anything about it is wrong."""
-    if not place.exists():
+    if not is_ours(place):
         return None
     try:
         file = SafetensorsFile(place)

@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxdecode.models.families.errors import CheckpointError as CheckpointError
 
 SHOWN_MAX = 5
+ITEM_MAX = 200
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # can run code when read: never opened
 
 
@@ -20,8 +21,13 @@ def listing(items: Iterable[str]) -> str:
     """Join the first few items for a message, with the number of the others."""
     items = list(items)
     rest = len(items) - SHOWN_MAX
-    shown = "; ".join(items[:SHOWN_MAX])
+    shown = "; ".join(shortened(item) for item in items[:SHOWN_MAX])
     return f"{shown}; and {rest} more" if rest > 0 else shown
+
+
+def shortened(item: str) -> str:
+    """Return the beginning of a text from a file that may be megabytes long."""
+    return item if len(item) <= ITEM_MAX else f"{item[:ITEM_MAX]}..."
 
 
 def require_file(path: str | Path) -> Path:

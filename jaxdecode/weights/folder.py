@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdecode.core.check import short
+from jaxdecode.core.refusing import refusing
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.families import Naming
 from jaxdecode.weights.checkpoint import (
@@ -30,13 +32,15 @@ INDEX = "model.safetensors.index.json"
 FLOATS = ("F32", "F16", "BF16")
 JSON_MAX = 64 * 2**20
 TEMPLATE_MAX = 2**20
+FILE_NAME_MAX = 255  # bytes, on all file systems in use
 
 
 def open_folder(folder: str | Path) -> Checkpoint:
     """Open a model folder (see `opening.open_checkpoint`)."""
     folder = Path(folder)
     try:
-        return _open(folder)
+        with refusing(CheckpointError, "the model cannot be read"):
+            return _open(folder)
     except CheckpointError as error:
         if str(error).startswith(str(folder)):
             raise
@@ -76,7 +80,9 @@ def member(folder: Path, name: str) -> Path | None:
         something that is not a file.
     """
     if Path(name).name != name or "\\" in name or name in ("", ".", ".."):
-        raise CheckpointError(f"file name must stay in the folder, got {name!r}.")
+        raise CheckpointError(f"file name must stay in the folder, got {short(name)}.")
+    if "\0" in name or len(name.encode("utf-8", "replace")) > FILE_NAME_MAX:
+        raise CheckpointError(f"there can be no file of the name {short(name)}.")
     path = folder / name
     if not path.exists():
         return None
@@ -174,7 +180,7 @@ def _shards(folder: Path, places: Any) -> dict[str, SafetensorsFile]:
     for shard in sorted(set(places.values())):
         path = member(folder, shard)
         if path is None:
-            raise CheckpointError(f"{INDEX} names {shard!r}, which is missing.")
+            raise CheckpointError(f"{INDEX} names {short(shard)}, which is missing.")
         opened[shard] = SafetensorsFile(path)
     problems = [
         f"{name} is not in {shard}"
@@ -210,8 +216,9 @@ def _chat_template(folder: Path) -> str | None:
     if template is None:
         template = (read_json(folder, "chat_template.json") or {}).get("chat_template")
     if isinstance(template, list):  # several, each with a name
-        named = {t.get("name"): t.get("template") for t in template if type(t) is dict}
-        template = named.get("default")
+        named = [t for t in template if isinstance(t, dict)]
+        named = [t.get("template") for t in named if t.get("name") == "default"]
+        template = named[-1] if named else None
     return template if isinstance(template, str) else None
 
 

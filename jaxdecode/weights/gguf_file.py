@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 
+from jaxdecode.core.check import short
 from jaxdecode.weights.errors import CheckpointError, require_file
 from jaxdecode.weights.table import Entry
 
@@ -68,8 +69,8 @@ class GGUFFile:
         block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[entry.dtype]]
         if not is_decodable(entry.dtype):
             raise CheckpointError(
-                f"{self.path}: tensor {name!r} has type {entry.dtype}, which cannot be "
-                "decoded."
+                f"{self.path}: tensor {short(name)} has type {entry.dtype}, which cannot "
+                "be decoded."
             )
         if entry.elements == 0:
             return np.zeros(entry.shape, np.float32)
@@ -124,7 +125,7 @@ class _Walk:
         for _ in range(count):
             key = self.string(KEY_MAX)
             if key in found:
-                raise _Broken(f"metadata key {key!r} appears twice.")
+                raise _Broken(f"metadata key {short(key)} appears twice.")
             found[key] = self.value(self.scalar("I"), key)
             if key == "general.alignment" and self.kind != _UINT32:
                 raise _Broken("general.alignment must be a uint32.")
@@ -137,21 +138,23 @@ class _Walk:
         if kind == _ARRAY:
             return self.array(key)
         if kind not in _SCALARS:
-            raise _Broken(f"metadata {key!r} has an unknown value type {kind}.")
+            raise _Broken(f"metadata {short(key)} has an unknown value type {kind}.")
         value = self.scalar(_SCALARS[kind])
         return self.boolean(value, key) if kind == _BOOL else value
 
     def array(self, key: str) -> list:
         kind, count = self.scalar("I"), self.scalar("Q")
         if count > self.items_left:
-            raise _Broken(f"arrays hold more than {ARRAY_ITEMS_MAX} items at {key!r}.")
+            raise _Broken(
+                f"arrays hold more than {ARRAY_ITEMS_MAX} items at {short(key)}."
+            )
         self.items_left -= count
         if kind == _STRING:
             return [self.string(STRING_MAX) for _ in range(count)]
         if kind == _ARRAY:
-            raise _Broken(f"metadata {key!r} is an array of arrays.")
+            raise _Broken(f"metadata {short(key)} is an array of arrays.")
         if kind not in _SCALARS:
-            raise _Broken(f"metadata {key!r} has an unknown item type {kind}.")
+            raise _Broken(f"metadata {short(key)} has an unknown item type {kind}.")
         code = f"<{count}{_SCALARS[kind]}"
         values = struct.unpack(code, self.take(struct.calcsize(code)))
         if kind == _BOOL:
@@ -163,14 +166,16 @@ class _Walk:
         dims = self.scalar("I")
         if not 1 <= dims <= DIMS_MAX:
             raise _Broken(
-                f"tensor {name!r} must have 1 to {DIMS_MAX} axes, got {dims}."
+                f"tensor {short(name)} must have 1 to {DIMS_MAX} axes, got {dims}."
             )
         shape = tuple(self.scalar("Q") for _ in range(dims))[::-1]
         number, offset = self.scalar("I"), self.scalar("Q")
         try:
             kind = GGMLQuantizationType(number)
         except ValueError:
-            raise _Broken(f"tensor {name!r} has an unknown type {number}.") from None
+            raise _Broken(
+                f"tensor {short(name)} has an unknown type {number}."
+            ) from None
         return name, shape, kind, offset
 
     def place(self, infos: list, alignment: int) -> dict[str, Entry]:
@@ -180,16 +185,16 @@ class _Walk:
         expected = 0
         for name, shape, kind, offset in infos:
             if name in tensors:
-                raise _Broken(f"tensor {name!r} appears twice.")
+                raise _Broken(f"tensor {short(name)} appears twice.")
             entry = Entry(
                 shape, kind.name, start + offset, _bytes_of(name, shape, kind)
             )
             if offset != expected:
                 raise _Broken(
-                    f"tensor {name!r} must start at offset {expected}, got {offset}."
+                    f"tensor {short(name)} must start at offset {expected}, got {offset}."
                 )
             if entry.start + entry.size > len(self.data):
-                raise _Broken(f"the file ends inside tensor {name!r}.")
+                raise _Broken(f"the file ends inside tensor {short(name)}.")
             expected = _round_up(offset + entry.size, alignment)
             tensors[name] = entry
         return tensors
@@ -205,7 +210,9 @@ class _Walk:
 
     def boolean(self, value: int, key: str) -> bool:
         if value > 1:
-            raise _Broken(f"metadata {key!r} must be true or false, got byte {value}.")
+            raise _Broken(
+                f"metadata {short(key)} must be true or false, got byte {value}."
+            )
         return bool(value)
 
     def scalar(self, code: str) -> Any:
@@ -231,8 +238,8 @@ def _bytes_of(name: str, shape: tuple[int, ...], kind: GGMLQuantizationType) -> 
     block, block_bytes = GGML_QUANT_SIZES[kind]
     if shape[-1] % block:
         raise _Broken(
-            f"tensor {name!r}: rows of {kind.name} must be a multiple of {block} long, "
-            f"got {shape[-1]}."
+            f"tensor {short(name)}: rows of {kind.name} must be a multiple of {block} "
+            f"long, got {shape[-1]}."
         )
     elements = 1
     for axis in shape:

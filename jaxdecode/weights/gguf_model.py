@@ -7,6 +7,8 @@ numbers and is not implemented is refused by its name.
 from pathlib import Path
 from typing import Any
 
+from jaxdecode.core.check import short
+from jaxdecode.core.refusing import refusing
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.families import CheckpointError, Family, Format, GGUFKeys, Naming
 from jaxdecode.models.families.catalog import architectures
@@ -40,7 +42,8 @@ def open_gguf(path: str | Path) -> Checkpoint:
     """Open a GGUF file (see `opening.open_checkpoint`)."""
     file = open_parts(path)
     try:
-        return _open(file)
+        with refusing(CheckpointError, "the model cannot be read"):
+            return _open(file)
     except CheckpointError as error:
         if str(error).startswith(str(file.path)):
             raise
@@ -68,8 +71,13 @@ def _open(file: GGUFFile | GGUFParts) -> Checkpoint:
         pad_id=ids[2],
         chat_template=tokenizer.metadata.get("chat_template") if tokenizer else None,
         special_texts=texts_of_ids(tokenizer.metadata) if tokenizer else None,
-        name=str(file.metadata.get("general.name", file.path.stem)),
+        name=_name(file),
     )
+
+
+def _name(file: GGUFFile | GGUFParts) -> str:
+    name = file.metadata.get("general.name")
+    return name if isinstance(name, str) and name else file.path.stem
 
 
 def find_format(arch: Any) -> tuple[Family, Format[GGUFKeys]]:
@@ -87,7 +95,7 @@ def find_format(arch: Any) -> tuple[Family, Format[GGUFKeys]]:
             return family, form
     labels = ", ".join(form.label for _, form in known)
     raise CheckpointError(
-        f"general.architecture must be one of {labels}, got {arch!r}."
+        f"general.architecture must be one of {labels}, got {short(arch)}."
     )
 
 
@@ -110,11 +118,9 @@ def read_config(file: GGUFFile | GGUFParts) -> tuple[ModelConfig, Naming]:
     for name, neutral in NEUTRAL.items():
         if name not in form.reads:
             keys.must_be(name, neutral)
-    try:
+    with refusing(CheckpointError, f"metadata of {form.label}"):
         config = family.config(family=family.name, **form.read(keys))
         require_plausible(config, file.tensors)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(str(error)) from error
     return config, form.tensors
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from jaxdecode.weights.converted import STORED, converted_place
 from jaxdecode.weights.fetch import fetch_file
-from jaxdecode.weights.registry import KNOWN, KnownModel, forget, known, locate
+from jaxdecode.weights.hashes import forget
+from jaxdecode.weights.registry import KNOWN, KnownModel, known, locate
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def remove_model(name: str) -> list[Path]:
     doomed = sorted(path for path in doomed if path.exists())
     for path in doomed:
         path.unlink()
-    forget(model.place)
+    for path in {model.place, item.path or model.place}:
+        forget(path)
     return doomed
 
 

@@ -1,20 +1,18 @@
 """The models known by name: what they are, and where their files are on this machine.
 
-`fetch` downloads a file that is missing. The hash of a file is checked once; after that,
-an unchanged size and modification time are enough.
+`fetch` downloads a file that is missing. A file is used if its hash is the known one
+(`hashes` says when it is taken again).
 """
 
-import contextlib
 import difflib
-import hashlib
 import importlib.util
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxdecode.core.cache_folder import cache_folder
+from jaxdecode.weights.hashes import sha256_of
 
 CHUNK = 2**20
 
@@ -128,45 +126,7 @@ def locate(model: KnownModel) -> tuple[Path, str] | None:
 
 
 def is_genuine(path: Path, model: KnownModel) -> bool:
-    """Return whether a file exists and has the model's size and hash.
-
-    Hashing takes a noticeable time, so a correct hash is recorded in the cache folder.
-    """
+    """Return whether a file exists and has the model's size and hash."""
     if not path.is_file() or path.stat().st_size != model.size:
         return False
-    with contextlib.suppress(OSError, ValueError):
-        if json.loads(_note(path).read_text()) == _mark(path, model):
-            return True
-    if sha256(path) != model.sha256:
-        return False
-    remember(path, model)
-    return True
-
-
-def remember(path: Path, model: KnownModel) -> None:
-    """Record that a file's hash is right, for as long as the file does not change."""
-    # If the cache folder cannot be written, the file is hashed again each time.
-    with contextlib.suppress(OSError):
-        place = _note(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(_mark(path, model)))
-
-
-def sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def forget(path: Path) -> None:
-    """Delete the record that a file's hash was right."""
-    _note(path).unlink(missing_ok=True)
-
-
-def _mark(path: Path, model: KnownModel) -> dict[str, str | int]:
-    return {"sha256": model.sha256, "changed_ns": path.stat().st_mtime_ns}
-
-
-def _note(path: Path) -> Path:
-    mark = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    return cache_folder() / "verified" / f"{mark}.json"
+    return sha256_of(path) == model.sha256

@@ -7,17 +7,21 @@ mapped file: nothing is copied, and a device can use an aligned one as it is.
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from jaxdecode.core.check import short
+from jaxdecode.core.refusing import refusing
 from jaxdecode.weights.errors import CheckpointError, listing, require_file
 from jaxdecode.weights.table import Entry
 
 # A tensor takes about 100 bytes of header; the largest open models have some 30 000.
 HEADER_MAX = 8 * 2**20
+AXES_MAX = 8
 DTYPES = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -45,8 +49,9 @@ class SafetensorsFile:
     def __init__(self, path: str | Path):
         self.path = require_file(path)
         self._bytes = _map(self.path)
-        header, data_start = _read_header(self.path, self._bytes)
-        self.metadata: dict[str, str] = header.pop("__metadata__", {})
+        with refusing(CheckpointError, f"{self.path}: not a valid safetensors file"):
+            header, data_start = _read_header(self.path, self._bytes)
+        self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}
         self.tensors = {
             name: Entry(
                 shape=tuple(info["shape"]),
@@ -86,7 +91,7 @@ def _read_header(path: Path, data: np.ndarray) -> tuple[dict, int]:
     try:
         with safe_open(path, framework="numpy"):
             pass
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError) as error:
         reason = str(error).removeprefix("Error while deserializing header: ")
         raise CheckpointError(
             f"{path}: not a valid safetensors file: {reason}."
@@ -96,11 +101,17 @@ def _read_header(path: Path, data: np.ndarray) -> tuple[dict, int]:
     def unique(pairs):
         found = dict(pairs)
         if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            repeated.extend(sorted({n for n in names if names.count(n) > 1}))
+            counts = Counter(name for name, _ in pairs)
+            repeated.extend(sorted(name for name, n in counts.items() if n > 1))
         return found
 
     header = json.loads(raw, object_pairs_hook=unique)
     if repeated:
         raise CheckpointError(f"{path}: names must be unique: {listing(repeated)}.")
+    for name, info in header.items():
+        if name != "__metadata__" and len(info["shape"]) > AXES_MAX:
+            raise CheckpointError(
+                f"{path}: tensor {short(name)} must have at most {AXES_MAX} axes, got "
+                f"{len(info['shape'])}."
+            )
     return header, 8 + size

@@ -7,7 +7,8 @@ import jax
 import pytest
 
 from jaxdecode.weights import load_model, resolve
-from jaxdecode.weights.registry import KNOWN, sha256
+from jaxdecode.weights.hashes import sha256
+from jaxdecode.weights.registry import KNOWN
 
 pytestmark = pytest.mark.model
 MODEL = KNOWN["smollm2-135m"]

