@@ -46,7 +46,8 @@ _make_venv() {
   local base
   base="$(_find_python)" || exit 2
   _say "making .venv with $(_version_of "$base")"
-  "$base" -m venv --clear "$venv" \
+  # A venv.py in the current folder must not stand in for the module.
+  PYTHONSAFEPATH=1 "$base" -m venv --clear "$venv" \
     || _fail "$base -m venv failed; is Python's venv module installed?"
 }
 

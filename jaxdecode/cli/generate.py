@@ -39,6 +39,8 @@ def run(args: Generate) -> int:
         raise ValueError(f"--num-samples must be >= 1, got {args.num_samples}.")
     if args.beams < 0:
         raise ValueError(f"--beams must be >= 0, got {args.beams}.")
+    if args.beams and args.length.stop:
+        raise ValueError("--stop must not be given with --beams, which has no stops.")
     prompt = output.read_text("prompt", args.prompt)
     session = runtime.open_session(args, draws=not args.beams)
     if args.beams:

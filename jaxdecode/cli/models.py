@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import OmitSubcommandPrefixes, Positional, subcommand
+from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from jaxdecode.cli import interrupt, output
 
@@ -45,14 +45,23 @@ class Where:
 
 
 @dataclass(frozen=True)
+class Show:
+    """Print what is known of a model: sizes, types, tokenizer, template, licence."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME|PATH")]
+    """A known name, a folder, a .gguf file, or org/name."""
+
+
+@dataclass(frozen=True)
 class Models:
-    """List, fetch and remove the models known by name."""
+    """List, show, fetch and remove models."""
 
     action: OmitSubcommandPrefixes[
         Annotated[List, subcommand("list")]
         | Annotated[Fetch, subcommand("fetch")]
         | Annotated[Remove, subcommand("remove")]
         | Annotated[Where, subcommand("path")]
+        | Annotated[Show, subcommand("show")]
     ] = field(default_factory=List)
 
 
@@ -65,6 +74,7 @@ def run(args: Models) -> int:
         import jaxdecode.weights  # noqa: F401
     action = args.action
     actions = {List: _list, Fetch: _fetch, Remove: _remove, Where: _where}
+    actions[Show] = _show
     return actions[type(action)](action)
 
 
@@ -133,6 +143,32 @@ def _where(action: Where) -> int:
             f"{action.name}` gets it"
         )
     print(found[0])
+    return 0
+
+
+def _show(action: Show) -> int:
+    with interrupt.exit_at_once():
+        from jaxdecode import weights
+        from jaxdecode.text.description import describe_model
+        from jaxdecode.weights.registry import KNOWN, locate
+
+    known = KNOWN.get(action.name)
+    if known is None or locate(known):
+        lines = describe_model(weights.resolve(action.name))
+    else:
+        lines = {
+            "name": known.title,
+            "family": known.family,
+            "parameters": f"{known.parameters:,}",
+            "file": f"{known.file}, {_megabytes(known.size)}",
+            "licence": known.licence,
+            "path": f"not on this machine; `jaxdecode models fetch {known.name}` gets it",
+        }
+    width = max(map(len, lines))
+    for name, line in lines.items():
+        # One line each, whatever a file says: no line end and no control character.
+        shown = "".join(c if c.isprintable() else " " for c in line)
+        print(f"{name:{width}}  {shown}")
     return 0
 
 

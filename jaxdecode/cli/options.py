@@ -5,12 +5,9 @@ import JAX. The library checks the values where it uses them.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from tyro.conf import DisallowNone, OmitArgPrefixes, arg
-
-if TYPE_CHECKING:
-    from jaxdecode.transforms import Chain
+from tyro.conf import DisallowNone, OmitArgPrefixes, UseAppendAction, arg
 
 DEFAULT_MODEL = "smollm2-135m"
 NO_IDS = "(default: none)"
@@ -27,30 +24,39 @@ class ModelOptions:
     """Number type of the weights; auto is float32 on CPU, bfloat16 elsewhere."""
 
 
+class DefaultFloat(float):
+    """A default: told apart from the same number typed by a person."""
+
+
+class DefaultInt(int):
+    """A default, likewise."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
     """How a token is chosen, in this order: biases and bans, penalties, top-k, top-p,
-    min-p, temperature, draw. The defaults give readable text."""
+    min-p, temperature, draw. Without any of these the sampler is the one that comes with
+    the model; where there is none, the defaults give readable text."""
 
-    temperature: float = 0.8
+    temperature: float = DefaultFloat(0.8)
     """Below 1 less random, above 1 more; 0 always takes the most likely token."""
 
-    top_k: int = 50
+    top_k: int = DefaultInt(50)
     """Keep the k most likely tokens; 0 is off."""
 
-    top_p: float = 0.95
+    top_p: float = DefaultFloat(0.95)
     """Keep the most likely tokens whose probabilities add up to this; 1 is off."""
 
-    min_p: float = 0.0
+    min_p: float = DefaultFloat(0.0)
     """Keep tokens with this fraction of the highest probability or more; 0 is off."""
 
-    repetition_penalty: float = 1.0
+    repetition_penalty: float = DefaultFloat(1.0)
     """Make tokens of prompt and output less likely; 1 is off, usual 1.05 to 1.3."""
 
-    frequency_penalty: float = 0.0
+    frequency_penalty: float = DefaultFloat(0.0)
     """Lowers a token's logit per occurrence in the output; 0 is off, usual 0.1 to 1."""
 
-    presence_penalty: float = 0.0
+    presence_penalty: float = DefaultFloat(0.0)
     """Lowers a token's logit once if it is in the output; 0 is off, usual 0.1 to 1."""
 
     ban_tokens: Annotated[
@@ -66,6 +72,25 @@ class SamplingOptions:
     min_new_tokens: int = 0
     """The text cannot end before this many tokens."""
 
+    sampler: Annotated[
+        DisallowNone[str | None],
+        arg(metavar="FILE.json", help_behavior_hint="(default: none)"),
+    ] = None
+    """A whole chain in place of the above, as Chain.to_dict writes it: any sampler."""
+
+    preset: Annotated[
+        DisallowNone[str | None],
+        arg(metavar="NAME", help_behavior_hint="(default: none)"),
+    ] = None
+    """The order and rules of another system (joint, llama_cpp, transformers or vllm);
+    what is not given is then off."""
+
+    set: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="NAME=VALUE", help_behavior_hint="(repeatable)"),
+    ] = ()
+    """With --preset: a further argument of it, such as typical_p=0.9."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LengthOptions:
@@ -76,6 +101,12 @@ class LengthOptions:
 
     ignore_eos: bool = False
     """Continue after the model ends the text."""
+
+    stop: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="TEXT", help_behavior_hint="(repeatable)"),
+    ] = ()
+    """End the text where this one is complete, and leave it out."""
 
     seed: Annotated[
         DisallowNone[int | None],
@@ -96,52 +127,6 @@ class DecodingOptions:
 
     stats: bool = False
     """Print times and the number of tokens on standard error."""
-
-
-def check_values(options: DecodingOptions) -> None:
-    """Refuse values out of range, apart from those that depend on the model.
-
-    Raises:
-      ValueError: naming who refuses, which value and why.
-    """
-    from jaxdecode.core import check
-
-    build_sampler(options.sampling)
-    if options.length.max_new_tokens < 1:
-        got = options.length.max_new_tokens
-        raise ValueError(f"--max-new-tokens must be >= 1, got {got}.")
-    if options.length.seed is not None:
-        check.seed("--seed", options.length.seed)
-
-
-def build_sampler(options: SamplingOptions, eos_ids: tuple[int, ...] = ()) -> "Chain":
-    """Return the chain that the options describe.
-
-    The links of `joint` are always there, so that another value uses the same compiled
-    program. Links that hold token ids are added only when they are asked for.
-
-    Raises:
-      ValueError: if a value is out of range; the link that uses it says so.
-    """
-    from jaxdecode import transforms
-
-    extra = []
-    if options.logit_bias:
-        extra.append(transforms.LogitBias(read_biases(options.logit_bias)))
-    if options.ban_tokens:
-        extra.append(transforms.BanTokens(options.ban_tokens))
-    if options.min_new_tokens:
-        extra.append(transforms.MinNewTokens(options.min_new_tokens, eos_ids))
-    joint = transforms.joint(
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        temperature=options.temperature,
-        repetition_penalty=options.repetition_penalty,
-        frequency_penalty=options.frequency_penalty,
-        presence_penalty=options.presence_penalty,
-    )
-    return transforms.chain(*extra, joint)
 
 
 def read_biases(items: tuple[str, ...]) -> dict[int, float]:

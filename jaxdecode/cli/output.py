@@ -41,16 +41,18 @@ def is_terminal() -> bool:
 def read_text(what: str, given: str) -> str:
     """Return an argument, or the text on standard input if it is "-".
 
-    One newline at the end of standard input is removed: `echo` adds it.
+    Line ends are made "\\n", a byte order mark is left out, and one line end at the end
+    is removed: `echo` adds it.
 
     Raises:
       ValueError: if there is no text, or standard input is not UTF-8.
     """
     if given == "-":
         try:
-            given = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
+            given = sys.stdin.buffer.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ValueError(f"the {what} on standard input is not UTF-8") from error
+        given = given.replace("\r\n", "\n").removesuffix("\n")
     if not given:
         raise ValueError(f"the {what} must not be empty")
     return given

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxdecode.cli import errors, interrupt, options, output
+from jaxdecode.cli import errors, interrupt, options, output, samplers
 from jaxdecode.cli.clock import since_start
 from jaxdecode.cli.stats import TokenCounter
 
@@ -31,11 +31,13 @@ class Session:
       model: the model.
       settings: arguments of `LanguageModel.stream` and the like.
       counter: counts tokens for `--stats`; None without it.
+      uses_own_sampler: whether the sampler is the one that comes with the model.
     """
 
     model: "LanguageModel"
     settings: dict[str, Any]
     counter: TokenCounter | None
+    uses_own_sampler: bool = False
 
     def restart_clock(self) -> None:
         """Measure times from now on; before, they start with the process."""
@@ -46,7 +48,10 @@ class Session:
         """Print the statistics, if they were asked for."""
         if self.counter is not None:
             ends = self.settings.get("eos_ids", self.model.eos_ids)
-            output.note(self.counter.report(ends, self.settings["max_new_tokens"]))
+            budget, stops = self.settings["max_new_tokens"], "stop_strings"
+            output.note(self.counter.report(ends, budget, stops in self.settings))
+            if self.uses_own_sampler:
+                output.note(f"the model's own sampler: {self.settings['sampler']}")
 
 
 def open_session(given: options.DecodingOptions, *, draws: bool = True) -> Session:
@@ -61,22 +66,45 @@ def open_session(given: options.DecodingOptions, *, draws: bool = True) -> Sessi
       OSError: if the model is not on this machine and cannot be fetched.
     """
     start_jax()
-    options.check_values(given)
+    _check_values(given)
     model = load_model(given.model)
     seed = given.length.seed
     if seed is None:
         seed = secrets.randbits(32)
         if draws:
             output.note(f"seed: {seed}")
+    sampler, is_own = samplers.choose_sampler(
+        given.sampling, model.eos_ids, model.default_sampler
+    )
     settings: dict[str, Any] = {
         "key": seed,
-        "sampler": options.build_sampler(given.sampling, model.eos_ids),
+        "sampler": sampler,
         "max_new_tokens": given.length.max_new_tokens,
     }
+    if given.length.stop:
+        settings["stop_strings"] = list(given.length.stop)
     if given.length.ignore_eos:
         settings["eos_ids"] = ()
     model, counter = _counted(model) if given.stats else (model, None)
-    return Session(model, settings, counter)
+    return Session(model, settings, counter, is_own)
+
+
+def _check_values(given: options.DecodingOptions) -> None:
+    """Refuse values out of range, apart from those that depend on the model.
+
+    Raises:
+      ValueError: naming who refuses, which value and why.
+    """
+    from jaxdecode.core import check
+
+    samplers.choose_sampler(given.sampling)
+    if "" in given.length.stop:
+        raise ValueError("--stop must not be empty.")
+    if given.length.max_new_tokens < 1:
+        got = given.length.max_new_tokens
+        raise ValueError(f"--max-new-tokens must be >= 1, got {got}.")
+    if given.length.seed is not None:
+        check.seed("--seed", given.length.seed)
 
 
 def load_model(given: options.ModelOptions) -> "LanguageModel":

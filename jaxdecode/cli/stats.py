@@ -38,11 +38,11 @@ class TokenCounter:
         self.rows.append([])
         return self._tokenizer.stream(**options)
 
-    def bytes_of(self, token: int) -> bytes:
+    def bytes_of(self, token: int, **options: Any) -> bytes:
         """Return the bytes of a drawn token, and count it."""
         self.rows[-1].append(token)
         self.times.append(since_start())
-        return self._tokenizer.bytes_of(token)
+        return self._tokenizer.bytes_of(token, **options)
 
     def decode(self, ids: Any, **options: Any) -> str:
         """Return the text of tokens, and count them as one text."""
@@ -50,12 +50,21 @@ class TokenCounter:
         self.times.append(since_start())
         return self._tokenizer.decode(ids, **options)
 
-    def report(self, eos_ids: Sequence[int], max_new_tokens: int) -> str:
-        """Return one line with times, number of tokens and why the texts ended."""
+    def report(
+        self, eos_ids: Sequence[int], max_new_tokens: int, may_stop: bool = False
+    ) -> str:
+        """Return one line with times, number of tokens and why the texts ended.
+
+        Args:
+          eos_ids: ids that end a text.
+          max_new_tokens: the budget.
+          may_stop: whether a stop string could end a text.
+        """
         count = sum(len(row) for row in self.rows)
         if not count:
             return "no tokens"
-        ends = [_end(row, eos_ids, max_new_tokens) for row in self.rows]
+        otherwise = "stop" if may_stop else "invalid logits"
+        ends = [_end(row, eos_ids, max_new_tokens, otherwise) for row in self.rows]
         parts = [f"{count} tokens", f"ended by {', '.join(ends)}"]
         first, last = self.times[0] - self.start, self.times[-1] - self.start
         if len(self.times) == count:
@@ -67,7 +76,9 @@ class TokenCounter:
         return "; ".join(parts)
 
 
-def _end(row: list[int], eos_ids: Sequence[int], max_new_tokens: int) -> str:
+def _end(
+    row: list[int], eos_ids: Sequence[int], max_new_tokens: int, otherwise: str
+) -> str:
     if row and row[-1] in eos_ids:
         return "end of text"
-    return "length" if len(row) >= max_new_tokens else "invalid logits"
+    return "length" if len(row) >= max_new_tokens else otherwise

@@ -45,7 +45,7 @@ class Stops:
           sequences: lists of token ids.
           strings: texts, or their UTF-8 bytes.
           token_bytes: the bytes of each token of the vocabulary, V of them, as
-            `Tokenizer.token_bytes` gives them; only needed for strings.
+            `Tokenizer.stop_bytes` gives them; only needed for strings.
 
         Raises:
           TypeError: if an id is not an integer, or a string is no text.

@@ -5,27 +5,35 @@ messages are not trusted: every control token in the result comes from the templ
 from a message (`chat_pieces`).
 """
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jinja2 import meta
+
 from jaxdecode.core import check
 from jaxdecode.text.errors import ChatTemplateError
+from jaxdecode.text.messages import (
+    Message,
+    all_texts,
+    check_messages,
+    check_plain,
+    has_parts,
+    with_texts,
+)
 from jaxdecode.text.template_limits import (
     BUDGET,
     TEMPLATE_MAX,
-    VALUE_MAX,
     WORK_MAX,
     Budget,
     weight,
 )
-from jaxdecode.text.template_sandbox import Sandbox
+from jaxdecode.text.template_sandbox import Absent, Sandbox
 from jaxdecode.text.tokenizer import Tokenizer, check_text
 
-ROLE = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 PRIVATE_USE = range(0xE000, 0xF900)
-
-Message = Mapping[str, Any]
+PROBE = "ProbeOfAPart"
 
 
 class ChatTemplate:
@@ -33,8 +41,10 @@ class ChatTemplate:
 
     Args:
       template: the Jinja source.
-      bos_token: value of `{{ bos_token }}`.
-      eos_token: value of `{{ eos_token }}`.
+      bos_token: value of `{{ bos_token }}`; None: it is not defined, and prints nothing.
+      eos_token: value of `{{ eos_token }}`, likewise.
+      pad_token: value of `{{ pad_token }}`, likewise.
+      unk_token: value of `{{ unk_token }}`, likewise.
 
     Raises:
       TypeError: if `template` is not a str.
@@ -42,13 +52,21 @@ class ChatTemplate:
     """
 
     def __init__(
-        self, template: str, bos_token: str | None = None, eos_token: str | None = None
+        self,
+        template: str,
+        bos_token: str | None = None,
+        eos_token: str | None = None,
+        *,
+        pad_token: str | None = None,
+        unk_token: str | None = None,
     ):
         try:
             self.source = check_text("ChatTemplate", "template", template)
         except ValueError as error:
             raise ChatTemplateError(f"chat template: {error}") from error
-        self._edges = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
+        texts = {"bos_token": bos_token, "eos_token": eos_token}
+        texts |= {"pad_token": pad_token, "unk_token": unk_token}
+        self._tokens = {n: Absent(name=n) if t is None else t for n, t in texts.items()}
         if len(template) > TEMPLATE_MAX:
             raise ChatTemplateError(
                 f"chat template: must have at most {TEMPLATE_MAX} characters, "
@@ -57,7 +75,10 @@ class ChatTemplate:
         self._template = _guarded(Budget(), lambda: Sandbox().from_string(template))
 
     def render(
-        self, messages: Sequence[Message], add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        **variables: Any,
     ) -> str:
         """Return the conversation as one text, for inspection.
 
@@ -66,30 +87,84 @@ class ChatTemplate:
 
         Args:
           messages: a list of dicts with "role" (letters, digits, `_`, `-`) and "content"
-            (text); other fields are passed to the template too.
+            (a text, or a list of text parts); other fields are passed to the template
+            too.
           add_generation_prompt: whether to end with the head of the model's answer.
+          **variables: plain data under further names, such as `tools` and `documents`.
 
         Raises:
-          TypeError: for messages of the wrong kind.
+          TypeError: for messages or variables of the wrong kind.
           ValueError: for no messages, an invalid role, or text that is not valid Unicode.
           ChatTemplateError: if the template refuses the messages, fails, or exceeds its
             limits of time, steps or memory.
         """
-        checked = check_messages("ChatTemplate.render", messages)
-        return self.render_checked(checked, add_generation_prompt)
+        who = "ChatTemplate.render"
+        for name, value in variables.items():
+            check_plain(who, name, value)
+        variables["add_generation_prompt"] = add_generation_prompt
+        checked = self.adapted(check_messages(who, messages))
+        return self.render_checked(checked, variables)
 
-    def render_checked(self, messages: list[Any], add_generation_prompt: bool) -> str:
-        """Render messages that `check_messages` returned."""
-        names = self._edges | {"tools": None, "documents": None}
+    def render_checked(self, messages: list[Any], variables: Mapping[str, Any]) -> str:
+        """Render messages that `check_messages` returned, with checked variables."""
+        names = {"tools": None, "documents": None, **self._tokens, **variables}
+        size = weight(messages) + weight(dict(variables))
         return _guarded(
-            Budget(work=WORK_MAX + 32 * weight(messages)),
-            lambda: self._template.render(
-                messages=messages, add_generation_prompt=add_generation_prompt, **names
-            ),
+            Budget(work=WORK_MAX + 32 * size),
+            lambda: self._template.render(names | {"messages": messages}),
         )
 
+    def adapted(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return messages in the form that the template reads: texts, or parts."""
+        if any(map(has_parts, messages)) and not self._takes_parts:
+            return with_texts(messages)
+        return messages
+
+    @functools.cached_property
+    def variables(self) -> frozenset[str]:
+        """The names that the template looks up."""
+
+        def find():
+            sandbox = Sandbox()
+            names = meta.find_undeclared_variables(sandbox.parse(self.source))
+            return frozenset(names - set(sandbox.globals))
+
+        return _guarded(Budget(), find)
+
+    @functools.cached_property
+    def _takes_parts(self) -> bool:
+        """Whether the template prints the texts of a list of parts, not the list."""
+        part = {"type": "text", "text": PROBE}
+        message = {"role": "user", "content": [part]}
+        try:
+            text = self.render_checked([message], {"add_generation_prompt": True})
+        except ChatTemplateError:
+            return False
+        return PROBE in text and not re.search(f"text['\"]: ['\"]{PROBE}", text)
+
     def __repr__(self) -> str:
-        return f"ChatTemplate({check.short(self.source)})"
+        return f"{type(self).__name__}({check.short(self.source)})"
+
+
+class BrokenTemplate(ChatTemplate):
+    """A template that does not compile: its model writes text, but cannot chat.
+
+    Args:
+      template: the Jinja source.
+      error: what is wrong with it, raised when it is asked for a conversation.
+    """
+
+    def __init__(self, template: str, error: ChatTemplateError):
+        self.source, self.error = template, error
+
+    def render_checked(self, messages: list[Any], variables: Mapping[str, Any]) -> str:
+        """Raise what is wrong with the template."""
+        raise ChatTemplateError(str(self.error)) from self.error
+
+    @property
+    def variables(self) -> frozenset[str]:  # type: ignore[override]
+        """Raise what is wrong with the template."""
+        raise ChatTemplateError(str(self.error)) from self.error
 
 
 def chat_pieces(
@@ -98,6 +173,8 @@ def chat_pieces(
     tokenizer: Tokenizer,
     *,
     add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
+    variables: Mapping[str, Any] | None = None,
 ) -> list[str | int]:
     """Return a conversation as ordinary text with the template's control ids in between.
 
@@ -106,7 +183,7 @@ def chat_pieces(
     were found. So a control token that begins in a message stays text. If that changes
     what the template does (it may search for `</think>`), the messages are rendered
     unchanged except that control tokens in them are broken by a mark; both renderings
-    must have the same control tokens.
+    must have the same control tokens. Variables are treated like messages.
 
     Limit: a control token that begins in the template's own text counts as the
     template's, even if a message completes it.
@@ -116,30 +193,43 @@ def chat_pieces(
       messages: as in `ChatTemplate.render`.
       tokenizer: has the control tokens.
       add_generation_prompt: as in `ChatTemplate.render`.
+      continue_final_message: whether to end inside the last message, for the model to
+        continue it.
+      variables: as in `ChatTemplate.render`.
 
     Raises:
+      ValueError: if a message that is to be continued has no text.
       ChatTemplateError: as `ChatTemplate.render`; also if the template makes control
-        tokens out of message text.
+        tokens out of message text, or leaves out the message to be continued.
     """
-    messages = check_messages("chat", messages)
+    messages = template.adapted(check_messages("chat", messages))
+    given = dict(variables or {})
+    words = list(tokenizer.special_tokens)
+    begins = sorted({word[0] for word in words})
+    texts = all_texts([messages, given])
+    used = set().union(template.source, *words, *texts)
+    spare = [c for c in map(chr, PRIVATE_USE) if c not in used][: len(begins) + 2]
+    if len(spare) < len(begins) + 2:
+        raise ChatTemplateError("chat: messages use up the private Unicode characters.")
+    mark, end, *hidden_begins = spare
+    space = ""
+    if continue_final_message:
+        last, space = _marked(messages[-1], end)
+        messages = [*messages[:-1], last]
 
     def render(edit: Callable[[str], str]) -> str:
         edited = [
             _edited(message, edit) | {"role": message["role"]} for message in messages
         ]
-        return template.render_checked(edited, add_generation_prompt)
+        names = {"add_generation_prompt": add_generation_prompt, **_edited(given, edit)}
+        text = template.render_checked(edited, names)
+        return _cut(text, end, space) if continue_final_message else text
 
-    words = list(tokenizer.special_tokens)
-    begins = sorted({word[0] for word in words})
-    used = set().union(template.source, *words, *_texts(list(messages)))
-    spare = [c for c in map(chr, PRIVATE_USE) if c not in used][: len(begins) + 1]
-    if len(spare) <= len(begins):
-        raise ChatTemplateError("chat: messages use up the private Unicode characters.")
-    hide = str.maketrans(dict(zip(begins, spare[1:], strict=True)))
-    show = str.maketrans(dict(zip(spare[1:], begins, strict=True)))
+    hide = str.maketrans(dict(zip(begins, hidden_begins, strict=True)))
+    show = str.maketrans(dict(zip(hidden_begins, begins, strict=True)))
     hidden = render(lambda text: text.translate(hide))
-    broken = render(lambda text: _break(text, tokenizer, spare[0]))
-    if hidden.translate(show) == broken.replace(spare[0], ""):
+    broken = render(lambda text: _break(text, tokenizer, mark))
+    if hidden.translate(show) == broken.replace(mark, ""):
         return _each_text(tokenizer.split(hidden), lambda text: text.translate(show))
     pieces = tokenizer.split(broken)
     if _ids(pieces) != _ids(tokenizer.split(hidden)):
@@ -147,58 +237,42 @@ def chat_pieces(
             "chat template: must not make control tokens out of message text; the "
             "messages hold parts of one."
         )
-    return _each_text(pieces, lambda text: text.replace(spare[0], ""))
+    return _each_text(pieces, lambda text: text.replace(mark, ""))
 
 
-def check_messages(who: str, messages: Any) -> list[dict[str, Any]]:
-    """Return messages as a list of dicts, after checking them.
+def _marked(message: Message, end: str) -> tuple[dict[str, Any], str]:
+    """Return a message with a mark where its text ends, and the space after the mark.
 
-    Raises:
-      TypeError: for messages of the wrong kind.
-      ValueError: for no messages, too long ones, an invalid role, or invalid text.
+    A template may trim a message: the mark stands before the space at the end, which
+    stays only where the template keeps it.
     """
-    if not isinstance(messages, (list, tuple)):
-        raise TypeError(
-            f"{who}: `messages` must be a list of dicts with role and content, got "
-            f"{check.short(messages)} ({type(messages).__name__})."
-        )
-    if not messages:
-        raise ValueError(f"{who}: `messages` must hold at least one message, got none.")
-    checked = [_message(who, i, message) for i, message in enumerate(messages)]
-    if weight(checked) > VALUE_MAX:
+    content = message["content"]
+    if isinstance(content, str):
+        text = content.rstrip()
+        return {**message, "content": text + end + content[len(text) :]}, content[
+            len(text) :
+        ]
+    if not has_parts(message):
         raise ValueError(
-            f"{who}: `messages` must have at most {VALUE_MAX} characters altogether."
+            "chat: `continue_final_message` needs a last message that is a text, got "
+            f"{check.short(content)}."
         )
-    return checked
+    *parts, last = content
+    text = last["text"].rstrip()
+    space = last["text"][len(text) :]
+    return {**message, "content": [*parts, {**last, "text": text + end + space}]}, space
 
 
-def _message(who: str, i: int, message: Any) -> dict[str, Any]:
-    if not isinstance(message, Mapping):
-        raise TypeError(
-            f"{who}: `messages[{i}]` must be a dict with role and content, got "
-            f"{check.short(message)} ({type(message).__name__})."
+def _cut(text: str, end: str, space: str) -> str:
+    """Return a rendered conversation up to the mark."""
+    place = text.rfind(end)
+    if place < 0:
+        raise ChatTemplateError(
+            "chat template: must write the last message for `continue_final_message`, "
+            "but leaves it out."
         )
-    for name in ("role", "content"):
-        if name not in message:
-            raise ValueError(f"{who}: `messages[{i}]` must have a {name!r}, got none.")
-        check_text(who, f"messages[{i}][{name!r}]", message[name])
-    if not ROLE.match(message["role"]):
-        raise ValueError(
-            f"{who}: `messages[{i}]['role']` must be 1 to 64 letters, digits, _ or -, "
-            f"got {check.short(message['role'])}."
-        )
-    try:
-        for text in _texts(message):
-            check_text(who, f"messages[{i}]", text)
-    except TypeError as error:
-        raise TypeError(
-            f"{who}: `messages[{i}]` must be plain data: {error}."
-        ) from None
-    except RecursionError:
-        raise ValueError(
-            f"{who}: `messages[{i}]` must not be nested so deeply."
-        ) from None
-    return dict(message)
+    kept = space if text.startswith(space, place + 1) else ""
+    return text[:place].replace(end, "") + kept
 
 
 def _guarded(budget: Budget, run: Callable[[], Any]) -> Any:
@@ -232,21 +306,6 @@ def _edited(value: Any, edit: Callable[[str], str]) -> Any:
             for k, v in value.items()
         }
     return value
-
-
-def _texts(value: Any) -> list[str]:
-    """Return every text in a message, names of fields included."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError("every field must have a str for a name")
-        return [t for pair in value.items() for part in pair for t in _texts(part)]
-    if isinstance(value, (list, tuple)):
-        return [text for item in value for text in _texts(item)]
-    if not isinstance(value, (int, float, type(None))):
-        raise TypeError(f"a {type(value).__name__} is not plain data")
-    return []
 
 
 def _break(text: str, tokenizer: Tokenizer, mark: str) -> str:

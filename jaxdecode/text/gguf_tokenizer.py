@@ -1,58 +1,33 @@
 """A tokenizer from the metadata of a GGUF file.
 
 GGUF stores the vocabulary, but only the name (`pre`) of the rule that cuts text into
-words before merging. The rules here follow llama.cpp. An unknown name is refused: with a
-wrong rule the ids are nearly right, and the model nearly works.
+words before merging (`word_rules`).
 """
 
 from bisect import bisect_left
-from collections.abc import Callable
 from typing import Any
 
-from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, models, normalizers
 from tokenizers import Tokenizer as Rust
 
 from jaxdecode.core.check import short
 from jaxdecode.core.refusing import refusing
 from jaxdecode.text.detokenizer import SPACE_MARK, Pieces
-from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.errors import TokenizerError, UnsupportedTokenizerError
 from jaxdecode.text.special_tokens import Special
 from jaxdecode.text.tokenizer import Tokenizer
+from jaxdecode.text.word_rules import (
+    BEGINS_WITH_BOS,
+    SPACED,
+    WHOLE_WORDS,
+    lines,
+)
+from jaxdecode.text.word_rules import WORD_RULES as WORD_RULES
+from jaxdecode.text.word_rules import pre_tokenizer as pre_tokenizer
 
 # Characters looked at to find merges; the largest vocabularies in use need 2**24.
 MERGING_MAX = 2**27
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-
-# A contraction; a word with at most one sign before it; digits; signs, with one space
-# before and line ends after; line ends; other space, but not the last one before a word.
-_MODERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def _gpt2() -> Any:
-    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-
-
-def _smollm() -> Any:
-    return pre_tokenizers.Sequence([pre_tokenizers.Digits(True), _gpt2()])
-
-
-def _modern(digits: str) -> Any:
-    split = pre_tokenizers.Split(Regex(_MODERN % digits), "isolated")
-    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return pre_tokenizers.Sequence([split, bytes_only])
-
-
-WORD_RULES: dict[str, Callable[[], Any]] = {
-    "smollm": _smollm,
-    "gpt-2": _gpt2,
-    "qwen2": lambda: _modern(""),
-    "llama-bpe": lambda: _modern("{1,3}"),
-}
-# Llama 3 looks up a whole word before it merges, and begins every text with its bos.
-_WHOLE_WORDS = _BEGINS_WITH_BOS = ("llama-bpe",)
 
 
 def from_gguf(metadata: dict[str, Any]) -> Tokenizer:
@@ -74,14 +49,16 @@ def from_gguf(metadata: dict[str, Any]) -> Tokenizer:
 
 def _built(metadata: dict[str, Any]) -> Tokenizer:
     kind = metadata.get("model")
-    builders = {"gpt2": _byte_level, "llama": _sentence_piece}
+    builders = {"gpt2": _byte_level, "llama": _sentence_piece, "gemma4": _spaced}
     if not isinstance(kind, str) or kind not in builders:
         known = ", ".join(builders)
-        raise TokenizerError(
+        raise UnsupportedTokenizerError(
             f"tokenizer.ggml.model: must be one of {known}, got {short(kind)}."
         )
     tokens = _strings(metadata, "tokens")
     types = _types(metadata, len(tokens))
+    if metadata.get("pre") in SPACED and SPACE_MARK in "".join(tokens):
+        kind = "gemma4" if kind == "gpt2" else kind
     rust, pieces = builders[kind](metadata, tokens, types)
     _add_words(rust, tokens, types)
     prefix, suffix, bos = _around(metadata, kind, len(tokens))
@@ -102,54 +79,36 @@ def _built(metadata: dict[str, Any]) -> Tokenizer:
     )
 
 
-def pre_tokenizer(pre: Any) -> Any:
-    """Return the rule that cuts text into words, by its name in `tokenizer.ggml.pre`.
-
-    Raises:
-      TokenizerError: for an unknown name.
-    """
-    if not isinstance(pre, str) or pre not in WORD_RULES:
-        known = ", ".join(sorted(WORD_RULES))
-        raise TokenizerError(
-            f"tokenizer.ggml.pre: must be one of {known}, got {short(pre)}; another rule "
-            "would cut the text differently from what the model was trained on."
-        )
-    return WORD_RULES[pre]()
-
-
 def _byte_level(metadata: dict[str, Any], tokens: list[str], types: list[int]):
     pre = metadata.get("pre")
     rust_pre = pre_tokenizer(pre)
     vocab = _vocabulary(tokens, types, (NORMAL, USER_DEFINED))
     merges = _merges(metadata, tokens, types)
     rust = Rust(
-        models.BPE(vocab=vocab, merges=merges, ignore_merges=pre in _WHOLE_WORDS)
+        models.BPE(vocab=vocab, merges=merges, ignore_merges=pre in WHOLE_WORDS)
     )
     rust.pre_tokenizer = rust_pre
     literal = frozenset(i for i, t in enumerate(types) if t != NORMAL)
     return rust, Pieces(dict(enumerate(tokens)), "bytes", literal=literal)
 
 
+def _spaced(metadata: dict[str, Any], tokens: list[str], types: list[int]):
+    """Build merges of characters, with a mark for the space and tokens for bytes."""
+    vocab = _vocabulary(tokens, types, (NORMAL, USER_DEFINED, BYTE))
+    merges = _merges(metadata, tokens, types)
+    rust = Rust(_with_unknown(metadata, tokens, vocab, merges))
+    rust.normalizer = normalizers.Replace(" ", SPACE_MARK)
+    rust.pre_tokenizer = lines()
+    literal = frozenset(i for i, t in enumerate(types) if t not in (NORMAL, BYTE))
+    pieces = dict(enumerate(tokens))
+    return rust, Pieces(pieces, "spaces", literal=literal, byte_tokens=True)
+
+
 def _sentence_piece(metadata: dict[str, Any], tokens: list[str], types: list[int]):
-    unknown = metadata.get("unknown_token_id", 0)
-    if not _is_id(unknown, len(tokens)):
-        raise TokenizerError(
-            f"tokenizer.ggml.unknown_token_id: must be a token id, got "
-            f"{short(unknown)}."
-        )
     vocab = _vocabulary(tokens, types, (NORMAL, USER_DEFINED, BYTE))
     words = {t: i for t, i in vocab.items() if types[i] == NORMAL}
     merges = merges_from_scores(words, _scores(metadata, len(tokens)))
-    vocab.setdefault(tokens[unknown], unknown)
-    rust = Rust(
-        models.BPE(
-            vocab=vocab,
-            merges=merges,
-            unk_token=tokens[unknown],
-            fuse_unk=True,
-            byte_fallback=True,
-        )
-    )
+    rust = Rust(_with_unknown(metadata, tokens, vocab, merges))
     prefix = metadata.get("add_space_prefix", True)
     rust.normalizer = normalizers.Sequence(
         [normalizers.Prepend(SPACE_MARK)] * bool(prefix)
@@ -164,6 +123,24 @@ def _sentence_piece(metadata: dict[str, Any], tokens: list[str], types: list[int
         strip=int(bool(prefix)),
     )
     return rust, style
+
+
+def _with_unknown(metadata, tokens: list[str], vocab, merges) -> models.BPE:
+    """Return merges of characters; what has no token is its bytes, or unknown."""
+    unknown = metadata.get("unknown_token_id", 0)
+    if not _is_id(unknown, len(tokens)):
+        raise TokenizerError(
+            f"tokenizer.ggml.unknown_token_id: must be a token id, got "
+            f"{short(unknown)}."
+        )
+    vocab.setdefault(tokens[unknown], unknown)
+    return models.BPE(
+        vocab=vocab,
+        merges=merges,
+        unk_token=tokens[unknown],
+        fuse_unk=True,
+        byte_fallback=True,
+    )
 
 
 def _merges(metadata, tokens, types) -> list[tuple[str, str]]:
@@ -237,7 +214,7 @@ def _around(metadata, kind, size):
     pre = metadata.get("pre")
     bos = metadata.get("bos_token_id", 1 if kind == "llama" else None)
     eos = metadata.get("eos_token_id", 2 if kind == "llama" else None)
-    begins = kind == "llama" or (pre in _BEGINS_WITH_BOS and bos is not None)
+    begins = kind == "llama" or (pre in BEGINS_WITH_BOS and bos is not None)
     prefix = _edge("bos", bos, size) if metadata.get("add_bos_token", begins) else ()
     suffix = _edge("eos", eos, size) if metadata.get("add_eos_token", False) else ()
     return prefix, suffix, bos if _is_id(bos, size) else None

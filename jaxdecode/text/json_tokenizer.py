@@ -16,7 +16,7 @@ from tokenizers import models
 from jaxdecode.core.refusing import refusing
 from jaxdecode.core.shapes import NO_ID
 from jaxdecode.text.detokenizer import Pieces
-from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.errors import TokenizerError, UnsupportedTokenizerError
 from jaxdecode.text.special_tokens import Special
 from jaxdecode.text.tokenizer import Tokenizer
 
@@ -45,11 +45,12 @@ def from_json(path: str | Path) -> Tokenizer:
         with refusing(TokenizerError, "cannot be read"):
             return _built(path.read_text(encoding="utf-8"))
     except TokenizerError as error:
-        raise TokenizerError(f"{path}: {error}") from error.__cause__
+        raise type(error)(f"{path}: {error}") from error.__cause__
 
 
 def _built(text: str) -> Tokenizer:
     spec = json.loads(text)
+    text = _without_limits(spec, text)
     rust = _plain(Rust.from_str(text))
     added = _added(spec, rust)
     special = [_special(token, i) for i, token in added if token["special"]]
@@ -66,6 +67,18 @@ def _built(text: str) -> Tokenizer:
         bos_id=prefix[0] if prefix else None,
         vocab_size=1 + max(pieces.tokens, default=-1),
     )
+
+
+def _without_limits(spec: dict[str, Any], text: str) -> str:
+    """Switch truncation and padding off in `spec`; return its text.
+
+    They were saved by whoever used the tokenizer last. Every prompt would be cut or
+    padded, and a length that means "no limit" would be allocated by the first probe.
+    """
+    if spec.get("truncation") is None and spec.get("padding") is None:
+        return text
+    spec |= {"truncation": None, "padding": None}
+    return json.dumps(spec)
 
 
 def _added(spec: dict[str, Any], rust: Any) -> list[tuple[int, dict[str, Any]]]:
@@ -113,7 +126,7 @@ def _style(decoder: dict[str, Any] | None) -> dict[str, Any]:
         strip = parts[3]
         if kinds[3:] == ["Strip"] and strip["content"] == " " and not strip["stop"]:
             return {"style": "spaces", "byte_tokens": True, "strip": strip["start"]}
-    raise TokenizerError(
+    raise UnsupportedTokenizerError(
         f"the decoder {'+'.join(kinds) or None} is not supported; known are ByteLevel, "
         "Metaspace, and Replace+ByteFallback+Fuse with or without Strip."
     )

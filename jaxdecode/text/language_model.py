@@ -4,22 +4,25 @@ Every method turns its arguments into token ids and leaves the rest to `text.wri
 `text.beams`. Texts and the names of options are checked before anything compiles.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
 from jaxdecode.core import check
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.shapes import Array, KeyLike, PerRow, TokenIds
 from jaxdecode.text.beams import TextHypothesis, search_texts
-from jaxdecode.text.chat_template import ChatTemplate, Message
+from jaxdecode.text.chat_template import ChatTemplate
+from jaxdecode.text.conversation import Conversation, as_template
 from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.messages import Message
 from jaxdecode.text.options import (
     ANSWER_TOKENS,
     NEW_TOKENS,
     BeamOptions,
+    ChatOptions,
     TextOptions,
 )
-from jaxdecode.text.prompting import encode_conversation, encode_prompts, wrong_kind
+from jaxdecode.text.prompting import encode_prompts, wrong_kind
 from jaxdecode.text.tokenizer import Tokenizer
 from jaxdecode.text.writing import TextRequest, generate_texts, stream_text
 from jaxdecode.transforms import Chain, Link
@@ -39,6 +42,11 @@ class LanguageModel:
       pad_id: the id that fills a row of tokens after its end.
       chat_template: how conversations are written, or None.
       name: the model's name.
+      special_texts: texts of special tokens for chat templates, such as
+        {"bos_token": "<s>"}.
+      default_sampler: the sampler that the model's makers recommend, or None. It is
+        offered: `generate` and the like use the one that they are given.
+      no_tokenizer: why there is no tokenizer, where a reason is known.
     """
 
     def __init__(
@@ -52,10 +60,16 @@ class LanguageModel:
         pad_id: int = 0,
         chat_template: ChatTemplate | None = None,
         name: str = "",
+        special_texts: Mapping[str, str] | None = None,
+        default_sampler: Chain | None = None,
+        no_tokenizer: str = "",
     ):
         self.model, self.config, self.tokenizer = model, config, tokenizer
         self.eos_ids, self.bos_id, self.pad_id = tuple(eos_ids), bos_id, pad_id
         self.chat_template, self.name = chat_template, name
+        self.special_texts = dict(special_texts or {})
+        self.default_sampler = default_sampler
+        self._no_tokenizer = no_tokenizer
 
     def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
         """Return the token ids of a text; arguments as in `Tokenizer.encode`."""
@@ -97,8 +111,8 @@ class LanguageModel:
           eos_ids: ids that end a text; None: the model's own; () never ends early.
           stop: lists of token ids; a text ends where one of them is complete.
           stop_strings: a str or several, such as `["\\n\\n", "User:"]`; a text ends where
-            one of them is complete, however it is cut into tokens. The prompt does not
-            count.
+            one of them is complete, however it is cut into tokens. Control tokens count
+            as their texts, such as `"<|im_end|>"`; the prompt does not count.
           keep_stop: whether the stop stays at the end of the text.
           parse_special: whether control tokens written in a prompt are control tokens;
             otherwise they are ordinary text.
@@ -162,13 +176,7 @@ class LanguageModel:
             self._continuation("stream", prompt, parse_special, key, options)
         )
 
-    def chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        key: KeyLike,
-        **options: Unpack[TextOptions],
-    ) -> str:
+    def chat(self, messages: Sequence[Message], *, key: KeyLike, **options: Any) -> str:
         """Answer the last message of a conversation.
 
         The answer is what `generate` writes after the conversation as the model's chat
@@ -176,27 +184,28 @@ class LanguageModel:
 
         Args:
           messages: dicts with "role" and "content", such as
-            `[{"role": "user", "content": "Hello!"}]`.
+            `[{"role": "user", "content": "Hello!"}]`. A content may be a list of parts
+            `{"type": "text", "text": ...}`; an answer may have "tool_calls".
           key: as in `generate`.
           **options: sampler, max_new_tokens (default 256), eos_ids, stop, stop_strings,
-            keep_stop, as in `generate`.
+            keep_stop, as in `generate`; those of `ChatOptions`: tools, documents,
+            enable_thinking, add_generation_prompt, continue_final_message,
+            chat_template; and any other variable that the template looks up.
 
         Returns:
-          The answer.
+          The answer; with `continue_final_message` the rest of the last message.
 
         Raises:
-          TypeError: as `generate`, and for messages of the wrong kind.
+          TypeError: as `generate`, and for messages of the wrong kind, or an option
+            that neither the method nor the template knows.
           ValueError: as `generate`, and for no messages or an invalid role.
-          ChatTemplateError: if the model has no chat template, or it fails.
+          ChatTemplateError: if there is no chat template, or it does not compile or
+            fails.
         """
         return generate_texts(self._answer("chat", messages, key, options))[0]
 
     def stream_chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        key: KeyLike,
-        **options: Unpack[TextOptions],
+        self, messages: Sequence[Message], *, key: KeyLike, **options: Any
     ) -> Iterator[str]:
         """Answer as `chat` does, and yield the answer while it is written.
 
@@ -266,11 +275,28 @@ class LanguageModel:
     def _answer(self, method, messages, key, options) -> TextRequest:
         """Return the request to answer a conversation."""
         who = f"LanguageModel.{method}"
-        check.names(who, options, ["key", *TextOptions.__annotations__])
+        template = self.chat_template
+        if options.get("chat_template") is not None:
+            template = as_template(who, options["chat_template"], self.special_texts)
+        known = [*TextOptions.__annotations__, *ChatOptions.__annotations__]
+        if not options.keys() <= set(known):
+            read = sorted(template.variables) if template else []
+            check.names(who, options, ["key", *known, *read])
         tokenizer = self._tokenizer(who)
-        prompt = encode_conversation(who, tokenizer, self.chat_template, messages)
-        options = TextOptions(max_new_tokens=ANSWER_TOKENS) | options
-        return self._request(who, [prompt], key, options, continues=False)
+        about = ("add_generation_prompt", "continue_final_message")
+        named = (*TextOptions.__annotations__, *about, "chat_template")
+        conversation = Conversation(
+            who=who,
+            messages=messages,
+            template=template,
+            **{name: options[name] for name in about if name in options},
+            variables={k: v for k, v in options.items() if k not in named},
+        )
+        prompt = conversation.encode(tokenizer)
+        writing = {k: v for k, v in options.items() if k in TextOptions.__annotations__}
+        options = TextOptions(max_new_tokens=ANSWER_TOKENS) | writing
+        continues = conversation.continue_final_message
+        return self._request(who, [prompt], key, options, continues=continues)
 
     def _request(self, who, prompts, key, options, *, continues) -> TextRequest:
         return TextRequest.of(
@@ -290,8 +316,11 @@ class LanguageModel:
 
     def _tokenizer(self, who: str) -> Tokenizer:
         if self.tokenizer is None:
+            reason = (
+                f" ({self._no_tokenizer.rstrip('.')})" if self._no_tokenizer else ""
+            )
             raise TokenizerError(
-                f"{who}: the model must come with a tokenizer, got none; use "
+                f"{who}: the model must come with a tokenizer, got none{reason}; use "
                 "jaxdecode.generate with token ids."
             )
         return self.tokenizer

@@ -7,8 +7,13 @@ import numpy as np
 from jaxdecode import weights
 from jaxdecode.core import check
 from jaxdecode.core.platform import backend
-from jaxdecode.text.chat_template import ChatTemplate
-from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.chat_template import BrokenTemplate, ChatTemplate
+from jaxdecode.text.default_sampler import default_sampler
+from jaxdecode.text.errors import (
+    ChatTemplateError,
+    TokenizerError,
+    UnsupportedTokenizerError,
+)
 from jaxdecode.text.gguf_tokenizer import from_gguf
 from jaxdecode.text.json_tokenizer import from_json
 from jaxdecode.text.language_model import LanguageModel
@@ -33,7 +38,9 @@ def load(
         activations rounded to int8 per row, sums in int32; `dtype` must then be None.
 
     Returns:
-      The model. `tokenizer` and `chat_template` are None where the source has none.
+      The model. `tokenizer` and `chat_template` are None where the source has none; a
+      tokenizer of an unknown kind counts as none, and the methods that need one say
+      what is wrong with it, as `chat` does for a template that does not compile.
 
     Raises:
       TypeError: if `source` is neither a str nor a path.
@@ -55,9 +62,9 @@ def load(
 
 def _page(checkpoint: weights.Checkpoint) -> np.ndarray | None:
     """Return tokens with which int8 weights are calibrated, if there is a tokenizer."""
-    if checkpoint.tokenizer is None:
+    tokenizer, _ = read_tokenizer(checkpoint)
+    if tokenizer is None:
         return None
-    tokenizer = load_tokenizer(checkpoint.tokenizer)
     return page_tokens(tokenizer, checkpoint.config.max_length)
 
 
@@ -67,17 +74,63 @@ def language_model(loaded: weights.LoadedWeights) -> LanguageModel:
     Args:
       loaded: the result of `weights.load_model`.
     """
-    tokenizer = load_tokenizer(loaded.tokenizer) if loaded.tokenizer else None
+    tokenizer, problem = read_tokenizer(loaded)
+    texts = special_texts(loaded, tokenizer)
+    eos_ids = end_ids(loaded, tokenizer, texts)
+    template = None
+    if loaded.chat_template is not None and tokenizer is not None:
+        template = read_template(loaded.chat_template, texts)
     return LanguageModel(
         loaded.model,
         config=loaded.config,
         tokenizer=tokenizer,
-        eos_ids=loaded.eos_ids,
+        eos_ids=eos_ids,
         bos_id=loaded.bos_id,
-        pad_id=loaded.pad_id,
-        chat_template=_chat_template(loaded, tokenizer),
+        pad_id=loaded.pad_id if loaded.eos_ids or not eos_ids else eos_ids[0],
+        chat_template=template,
         name=loaded.name,
+        special_texts=texts,
+        default_sampler=default_sampler(loaded.sampling, eos_ids),
+        no_tokenizer=problem,
     )
+
+
+def special_texts(facts: weights.Facts, tokenizer: Tokenizer | None) -> dict[str, str]:
+    """Return the texts of special tokens by name, for chat templates.
+
+    They are the ones that the files name. Only where the files name nothing but ids are
+    they looked up in the vocabulary.
+    """
+    if facts.special_texts is not None:
+        return facts.special_texts
+    if tokenizer is None:
+        return {}
+    ids = {
+        "bos_token": facts.bos_id,
+        "eos_token": facts.eos_ids[0] if facts.eos_ids else None,
+    }
+    texts = {n: tokenizer.token(i) for n, i in ids.items() if i is not None}
+    return {name: text for name, text in texts.items() if text}
+
+
+def end_ids(
+    facts: weights.Facts, tokenizer: Tokenizer | None, texts: dict[str, str]
+) -> tuple[int, ...]:
+    """Return every id that ends a text: those that the files name by number or text."""
+    found = tokenizer and tokenizer.id_of(texts.get("eos_token", ""))
+    if found is None or found >= facts.config.vocab_size:
+        return facts.eos_ids
+    return tuple(dict.fromkeys([*facts.eos_ids, found]))
+
+
+def read_tokenizer(facts: weights.Facts) -> tuple[Tokenizer | None, str]:
+    """Return the tokenizer, or None and why there is none; broken files are refused."""
+    if facts.tokenizer is None:
+        return None, ""
+    try:
+        return load_tokenizer(facts.tokenizer), ""
+    except UnsupportedTokenizerError as error:
+        return None, str(error)
 
 
 def load_tokenizer(source: weights.TokenizerSource) -> Tokenizer:
@@ -99,11 +152,11 @@ def load_tokenizer(source: weights.TokenizerSource) -> Tokenizer:
     )
 
 
-def _chat_template(
-    loaded: weights.LoadedWeights, tokenizer: Tokenizer | None
-) -> ChatTemplate | None:
-    if loaded.chat_template is None or tokenizer is None:
-        return None
-    ids = (loaded.bos_id, loaded.eos_ids[0] if loaded.eos_ids else None)
-    bos, eos = (tokenizer.token(i) if i is not None else None for i in ids)
-    return ChatTemplate(loaded.chat_template, bos, eos)
+def read_template(source: str, texts: dict[str, str]) -> ChatTemplate:
+    """Compile the template of a checkpoint; one that does not compile says so in use."""
+    try:
+        return ChatTemplate(source, **texts)
+    except ChatTemplateError as error:  # only a conversation needs it
+        return BrokenTemplate(source, error)
+    except ValueError as error:  # not a text
+        return BrokenTemplate(source, ChatTemplateError(f"chat template: {error}"))

@@ -1,10 +1,12 @@
 """The options that several methods of `LanguageModel` share, described once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Required, TypedDict
 
 from jaxdecode.core.shapes import PerRow, TokenIds
 from jaxdecode.decode.beam import Scoring
+from jaxdecode.text.chat_template import ChatTemplate
 from jaxdecode.transforms import Chain, Link
 
 NEW_TOKENS = 64  # the default budget of a continuation
@@ -22,7 +24,8 @@ class TextOptions(TypedDict, total=False):
       eos_ids: ids that end a text; None: the model's own; () never ends early.
       stop: lists of token ids; a text ends where one of them is complete.
       stop_strings: a str or several, such as `["\\n\\n", "User:"]`; a text ends where one
-        of them is complete, however it is cut into tokens. The prompt does not count.
+        of them is complete, however it is cut into tokens. Control tokens count as
+        their texts, such as `"<|im_end|>"`; the prompt does not count.
       keep_stop: whether the stop stays at the end of the text. Default: False.
     """
 
@@ -32,6 +35,30 @@ class TextOptions(TypedDict, total=False):
     stop: Sequence[Sequence[int]] | None
     stop_strings: str | Sequence[str] | None
     keep_stop: bool
+
+
+class ChatOptions(TypedDict, total=False):
+    """What `chat` and `stream_chat` take besides `TextOptions`.
+
+    Attributes:
+      tools: JSON schemas of functions that the model may call, a list of dicts.
+      documents: texts to answer from, a list of dicts.
+      enable_thinking: whether the model thinks before it answers, where its template
+        has such a switch; None leaves it to the template.
+      add_generation_prompt: whether the conversation ends with the head of the answer.
+        Default: True, except with `continue_final_message`.
+      continue_final_message: whether the model continues the last message in place of
+        answering it. Default: False.
+      chat_template: a Jinja text, or the path of a file with one, in place of the
+        model's own.
+    """
+
+    tools: Sequence[Mapping[str, Any]] | None
+    documents: Sequence[Mapping[str, Any]] | None
+    enable_thinking: bool | None
+    add_generation_prompt: bool | None
+    continue_final_message: bool
+    chat_template: str | Path | ChatTemplate | None
 
 
 class BeamOptions(TypedDict, total=False):

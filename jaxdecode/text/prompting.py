@@ -1,12 +1,10 @@
-"""From texts and conversations to token lists; bad ones are refused."""
+"""From texts to token lists; bad ones are refused."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from jaxdecode.core import check
-from jaxdecode.text.chat_template import ChatTemplate, Message, chat_pieces
-from jaxdecode.text.errors import ChatTemplateError
-from jaxdecode.text.tokenizer import Tokenizer
+from jaxdecode.text.tokenizer import Tokenizer, check_text
 
 PROMPT_KINDS = "a str or a list of str"
 
@@ -30,38 +28,14 @@ def encode_prompts(
         name = "prompt" if isinstance(prompt, str) else f"prompt[{i}]"
         if not isinstance(text, str):
             raise wrong_kind(who, name, "a str", text)
-        prompts.append(tokenizer.encode(text, parse_special=parse_special))
+        check_text(who, name, text)
+        pieces = tokenizer.split(text) if parse_special else [text]
+        prompts.append(tokenizer.encode_pieces(pieces, who=who))
         if not prompts[-1]:
             raise ValueError(
                 f"{who}: `{name}` must have at least one token, got {text!r}."
             )
     return prompts
-
-
-def encode_conversation(
-    who: str,
-    tokenizer: Tokenizer,
-    template: ChatTemplate | None,
-    messages: Sequence[Message],
-) -> list[int]:
-    """Return the tokens of a conversation as the template renders it.
-
-    Raises:
-      ChatTemplateError: if there is no template, it fails, or its text is empty.
-    """
-    if template is None:
-        raise ChatTemplateError(
-            f"{who}: the model must come with a chat template, got none; write the "
-            "conversation as a prompt for `generate`."
-        )
-    pieces = chat_pieces(template, messages, tokenizer)
-    ids = tokenizer.encode_pieces(pieces, add_special=False)
-    if not ids:
-        raise ChatTemplateError(
-            f"{who}: the chat template must make at least one token of the messages, "
-            "got none."
-        )
-    return ids
 
 
 def wrong_kind(who: str, name: str, kind: str, value: Any) -> TypeError:

@@ -3,9 +3,13 @@
 The loop on the device finds the token that completes a stop. Here the text is cut where
 the stop begins, or after it. A stream holds back text that may be the beginning of a
 stop. Everything works on bytes; a stop never begins or ends inside a character.
+
+Stops are looked for in the text as it is with control tokens shown, so that a stop may be
+`<|im_end|>`, or hold one. What is given out is the text without them.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,21 +64,26 @@ class StoppedText:
         self._of = stopping
         self._text = stopping.tokenizer.stream(continues=continues)
         self._state = 0  # of the automaton of the stop strings
-        self._held = b""
+        self._held = b""  # control tokens shown
+        self._shown = b""  # for each held byte, whether it is given out
         self._recent: list[tuple[int, int]] = []  # tokens and their sizes in bytes
         self._longest = max(map(len, stopping.sequences), default=0)
 
-    def push(self, tokens: Sequence[int] | Array, *, stopped: bool) -> str:
+    def push(
+        self, tokens: Sequence[int] | Array, *, stopped: bool, ended: bool = False
+    ) -> str:
         """Add tokens and return new text.
 
         Args:
           tokens: the next token ids.
           stopped: whether the last of them completes a stop.
+          ended: whether the last of them is an eos id, which may end a stop string too.
         """
-        last = len(tokens) - 1 if stopped else len(tokens)
+        last = len(tokens) - (1 if len(tokens) and (stopped or ended) else 0)
         shown = b"".join([self._next(int(token)) for token in tokens[:last]])
-        if stopped:
-            shown += self._stop(int(tokens[last]))
+        if last < len(tokens):
+            sequences = self._of.sequences if stopped else ()
+            shown += self._stop(int(tokens[last]), sequences)
         return self._text.push_bytes(shown)
 
     def finish(self) -> str:
@@ -85,7 +94,7 @@ class StoppedText:
         self._append(token)
         return self._release(max(self._begun_string(), self._begun_sequence()))
 
-    def _stop(self, token: int) -> bytes:
+    def _stop(self, token: int, sequences: Sequence[tuple[int, ...]]) -> bytes:
         before, state = len(self._held), self._state
         self._append(token)
         begin = end = len(self._held)
@@ -95,16 +104,21 @@ class StoppedText:
             end = before + found[0]
             begin = end - found[1]
         ids = tuple(recent for recent, _ in self._recent)
-        for sequence in self._of.sequences:
+        for sequence in sequences:
             count = len(sequence)
             if ids[-count:] == sequence:
                 begin = min(begin, len(self._held) - self._size(count))
-        self._held = self._held[: end if self._of.keep else begin]
+        cut = end if self._of.keep else begin
+        self._held = self._held[:cut]
+        if found:  # a stop that is kept is kept whole
+            self._shown = self._shown[:begin] + b"\1" * (end - begin)
         return self._release(0)
 
     def _append(self, token: int) -> None:
-        data = self._of.tokenizer.bytes_of(token)
+        tokenizer = self._of.tokenizer
+        data = tokenizer.bytes_of(token, skip_special=False)
         self._held += data
+        self._shown += (b"\0" if token in tokenizer.special_ids else b"\1") * len(data)
         self._recent = [*self._recent, (token, len(data))][-max(self._longest, 1) :]
         if self._of.strings is not None:
             self._state = int(self._of.strings.table[self._state, token]) & STATE
@@ -112,8 +126,9 @@ class StoppedText:
     def _release(self, hold: int) -> bytes:
         """Return the held bytes but the last `hold`, which stay held."""
         place = len(self._held) - hold
-        shown, self._held = self._held[:place], self._held[place:]
-        return shown
+        data, self._held = self._held[:place], self._held[place:]
+        shown, self._shown = self._shown[:place], self._shown[place:]
+        return bytes(itertools.compress(data, shown)) if 0 in shown else data
 
     def _begun_string(self) -> int:
         """Return how many bytes at the end may begin a stop string."""
@@ -170,7 +185,7 @@ def _compiled(
 ) -> _Strings:
     """Return the compiled stop strings; cached for the next call."""
     automaton = Automaton.of([text.encode() for text in texts])
-    pieces = list(tokenizer.token_bytes[:vocab_size])
+    pieces = list(tokenizer.stop_bytes[:vocab_size])
     pieces += [b""] * (vocab_size - len(pieces))
     table = token_table(automaton, pieces)
     return _Strings(automaton, table, jax.device_put(table))

@@ -20,6 +20,7 @@ STEPS_MAX = 200_000  # loop rounds, calls and filters together
 TEMPLATE_MAX = 2**16  # characters of a template
 VALUE_MAX = 2**20  # characters of one value; an item of a list counts as ITEM
 WORK_MAX = 2**24  # characters of all values made while rendering
+SHORT_MAX = 2**16  # characters of a value on which a filter takes more than linear time
 ITEM = 16
 INTEGER_BITS_MAX = 4096
 
@@ -162,6 +163,12 @@ def check_replace(text: str, old: str, new: str) -> None:
     """Refuse a replacement whose result could be too large."""
     places = len(text) // len(old) if old else len(text) + 1
     within(len(text) + places * len(new))
+
+
+def check_short(name: str, value: Any) -> None:
+    """Refuse a long value for a filter that takes more than linear time."""
+    if weight(value) > SHORT_MAX:
+        refuse(f"must not apply {name} to more than {SHORT_MAX} characters")
 
 
 def check_join(items: Any, between: str) -> None:

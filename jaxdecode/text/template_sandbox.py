@@ -12,28 +12,32 @@ from datetime import datetime
 from types import BuiltinMethodType, MethodType
 from typing import Any
 
-from jinja2 import TemplateError, nodes, pass_context
-from jinja2.ext import Extension, loopcontrols
+from jinja2 import TemplateError, nodes, pass_context, pass_environment
+from jinja2.ext import Extension, do, loopcontrols
 from jinja2.runtime import LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2.utils import Cycler, Joiner, Namespace
 from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 
 from jaxdecode.text.template_limits import (
+    ITEM,
     budget,
     check_binop,
     check_format,
     check_join,
     check_replace,
+    check_short,
     refuse,
     within,
 )
 
 _FILTERS = """
-    abs capitalize count d default dictsort escape e first float groupby indent int
-    items join last length list lower map max min reject rejectattr replace reverse
-    round safe select selectattr sort string title trim unique upper
+    abs attr batch capitalize center count d default dictsort escape e filesizeformat
+    first float forceescape format groupby indent int items join last length list lower
+    map max min pprint reject rejectattr replace reverse round safe select selectattr
+    slice sort string striptags sum title trim truncate unique upper urlencode wordcount
+    wordwrap
 """
 RANGE_MAX = 10_000
 
@@ -50,7 +54,19 @@ _METHODS: dict[type, frozenset[str]] = {
     tuple: frozenset(["count", "index"]),
 }
 _PLAIN = (str, int, float, list, tuple, dict, Undefined, type(None))
+_WITH_NAMES = (Namespace, LoopContext, Macro, Cycler)
 _VIEWS = (type({}.items()), type({}.keys()), type({}.values()))
+
+
+class Absent(Undefined):
+    """A special token that the model does not have: not defined, and added as no text."""
+
+    __slots__ = ()
+
+    def __add__(self, other):
+        return other
+
+    __radd__ = __add__
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -62,18 +78,21 @@ class Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
-            extensions=[loopcontrols, Generation],
+            extensions=[loopcontrols, do, Generation],
             # The optimizer would evaluate constants outside of any budget.
             optimized=False,
         )
         self.filters = {
             name: _counted(name, self.filters[name]) for name in _FILTERS.split()
         }
-        self.filters["tojson"] = _counted("tojson", tojson)
+        for name, own in (("tojson", tojson), ("sum", _sum), ("attr", _attr)):
+            self.filters[name] = _counted(name, own)
         self.tests = {name: _counted_test(test) for name, test in self.tests.items()}
         self.filters |= {"_each": _each, "_emit": _emit, "_made": _made, "_glue": _glue}
         self.globals = {
+            "cycler": Cycler,
             "dict": dict,
+            "joiner": Joiner,
             "namespace": Namespace,
             "raise_exception": raise_exception,
             "range": _range,
@@ -93,12 +112,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """Run a call if it is to a function that is allowed."""
         budget().step()
         self._allow(obj, args, kwargs)
+        if isinstance(obj, LoopContext) and args:  # one level deeper in a tree
+            args = (_each(context, args[0]), *args[1:])
         return budget().made(super().call(context, obj, *args, **kwargs))
 
     def _allow(self, obj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         owner = getattr(obj, "__self__", None)
         name = getattr(obj, "__name__", "")
-        if isinstance(obj, Macro) or isinstance(owner, LoopContext):
+        if isinstance(obj, (Macro, LoopContext, Joiner)):
+            return
+        if isinstance(owner, (LoopContext, Cycler)):
             return
         if any(obj is function for function in self._functions):
             return
@@ -131,8 +154,6 @@ class _Rewrite(NodeTransformer):
     # Nodes get their fields from a metaclass: a type checker cannot know them.
 
     def visit_For(self, node: Any):
-        if node.recursive:
-            refuse("must not use recursive loops")
         node = self.generic_visit(node)
         node.iter = _through("_each", node.iter)
         return node
@@ -228,7 +249,8 @@ def _counted_test(test: Callable[..., Any]) -> Callable[..., Any]:
 def _check_filter(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     budget().step()
     value = args[0] if args else ""
-    if not isinstance(value, (*_PLAIN, *_VIEWS)):
+    has_names = name == "attr" and isinstance(value, _WITH_NAMES)
+    if not has_names and not isinstance(value, (*_PLAIN, *_VIEWS)):
         refuse(f"must not apply {name} to a {type(value).__name__}")
     numbers = [v for v in (*args[1:], *kwargs.values()) if isinstance(v, int)]
     if name in ("indent", "round", "tojson") and any(abs(n) > 100 for n in numbers):
@@ -241,6 +263,14 @@ def _check_filter(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
         check_replace(str(value), str(old), str(new))
     elif name == "join":
         check_join(value, str(kwargs.get("d", _nth(args, 1))))
+    elif name == "format":
+        check_format(str(value), "%", *args[1:], *kwargs.values())
+    elif name == "center":
+        within(max([0, *numbers]))
+    elif name in ("batch", "slice"):
+        within(ITEM * max([0, *map(abs, numbers)]))
+    elif name in ("pprint", "striptags", "wordwrap"):  # take more than linear time
+        check_short(name, value)
 
 
 def _nth(args: tuple[Any, ...], i: int) -> Any:
@@ -256,6 +286,32 @@ def _check_method(
         check_replace(owner, str(args[0]), str(args[1]))
     elif name == "join" and args:
         check_join(args[0], owner)
+
+
+@pass_environment
+def _attr(environment, value, name):
+    """Return an attribute as `value.name` does, never an item."""
+    name = str(name)
+    if not hasattr(value, name):
+        return environment.undefined(obj=value, name=name)
+    return environment.getattr(value, name)
+
+
+@pass_context
+def _sum(context, values, attribute=None, start=0):
+    """Add up numbers, or lists, whose items are copied once."""
+    if attribute is not None:
+        values = context.environment.filters["map"](
+            context, values, attribute=attribute
+        )
+    if isinstance(start, list):
+        items = [item for value in values for item in _each(context, value)]
+        return [*start, *items]
+    total = start
+    for value in values:
+        check_binop("+", total, value)
+        total = budget().made(total + value)
+    return total
 
 
 def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):

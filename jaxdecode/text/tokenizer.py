@@ -7,6 +7,7 @@ and may be used from several threads.
 """
 
 import functools
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -74,7 +75,8 @@ class Tokenizer:
             Added words that the vocabulary does not declare control tokens are always
             recognised.
           add_special: whether to add the begin (and end) token; None does what the
-            vocabulary says.
+            vocabulary says. A text that begins with the token (see `parse_special`)
+            does not get a second one, and a warning says so.
 
         Returns:
           The ids.
@@ -90,7 +92,11 @@ class Tokenizer:
         return self.encode_pieces(pieces, add_special=add_special)
 
     def encode_pieces(
-        self, pieces: Iterable[str | int], *, add_special: bool | None = None
+        self,
+        pieces: Iterable[str | int],
+        *,
+        add_special: bool | None = None,
+        who: str = "Tokenizer.encode",
     ) -> list[int]:
         """Return the token ids of ordinary text with control ids in between.
 
@@ -99,6 +105,7 @@ class Tokenizer:
         Args:
           pieces: texts, in which nothing is a control token, and ids, taken as they are.
           add_special: as in `encode`.
+          who: the method that was called, for a warning.
         """
         prefix, suffix = self._around(add_special)
         ids, texts, start = [], [], True
@@ -111,6 +118,14 @@ class Tokenizer:
             texts, start = [], False
             if piece is not None:
                 ids.append(piece)
+        if prefix and ids[:1] == [prefix[0]]:
+            warnings.warn(
+                f"{who}: the text begins with {self.token(prefix[0])!r} itself; a "
+                "second one is not put before it.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            prefix = ()
         return [*prefix, *ids, *suffix]
 
     def split(self, text: str) -> list[str | int]:
@@ -162,18 +177,34 @@ class Tokenizer:
         """Return the text of a token in the vocabulary, for inspection."""
         return self._pieces.tokens.get(token, "")
 
-    def bytes_of(self, token: int) -> bytes:
-        """Return the bytes that a token adds to a text; b"" for control tokens.
+    def id_of(self, text: str) -> int | None:
+        """Return the id of a token by its text in the vocabulary, or None."""
+        if text in self._special.by_text:
+            return self._special.by_text[text].id
+        return self._first.token_to_id(text)
+
+    def bytes_of(self, token: int, *, skip_special: bool = True) -> bytes:
+        """Return the bytes that a token adds to a text.
+
+        Args:
+          token: its id.
+          skip_special: whether a control token adds nothing; otherwise its text.
 
         They include the space before a first word of SentencePiece vocabularies, which
         `decode` removes at the start of a text.
         """
-        return b"" if token in self.special_ids else self._pieces[token]
+        hidden = skip_special and token in self.special_ids
+        return b"" if hidden else self._pieces[token]
 
     @functools.cached_property
     def token_bytes(self) -> Sequence[bytes]:
-        """The bytes of each token id, as `Stops.of` takes them."""
+        """The bytes of each token id; b"" for control tokens."""
         return PerToken(self.bytes_of, self.vocab_size)
+
+    @functools.cached_property
+    def stop_bytes(self) -> Sequence[bytes]:
+        """The bytes of each token id, control tokens too, as `Stops.of` takes them."""
+        return PerToken(self._pieces.__getitem__, self.vocab_size)
 
     @property
     def special_tokens(self) -> dict[str, int]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxdecode import decode
 from jaxdecode.core.protocol import Model
-from jaxdecode.core.shapes import KeyLike
+from jaxdecode.core.shapes import Array, KeyLike
 from jaxdecode.core.status import Status
 from jaxdecode.text.options import NEW_TOKENS, TextOptions
 from jaxdecode.text.stopping import StoppedText, Stopping, as_stopping
@@ -116,7 +116,7 @@ def _pieces(request: TextRequest, drawn: Iterator[decode.Generation]) -> Iterato
     text = StoppedText(request.stopping, continues=request.continues)
     for new in drawn:
         tokens = new.tokens[0, : new.lengths[0]]
-        piece = text.push(tokens, stopped=bool(new.status[0] == Status.STOP))
+        piece = _push(text, tokens, int(new.status[0]))
         if piece:
             yield piece
         _warn_invalid(request, new.status, level=3)
@@ -129,7 +129,11 @@ def _text(request: TextRequest, tokens: np.ndarray, end: int) -> str:
     if request.stopping.stops is None:
         return request.tokenizer.decode(tokens, continues=request.continues)
     text = StoppedText(request.stopping, continues=request.continues)
-    return text.push(tokens, stopped=end == Status.STOP) + text.finish()
+    return _push(text, tokens, end) + text.finish()
+
+
+def _push(text: StoppedText, tokens: Array, end: int) -> str:
+    return text.push(tokens, stopped=end == Status.STOP, ended=end == Status.EOS)
 
 
 def _warn_invalid(request: TextRequest, status: Any, *, level: int) -> None:

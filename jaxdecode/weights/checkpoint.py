@@ -45,6 +45,10 @@ class Facts:
       bos_id: the id that begins one, or None.
       pad_id: the id written after the end; the first eos id, or 0, if none is named.
       chat_template: the template's text, or None.
+      special_texts: texts of the special tokens, such as {"eos_token": "</s>"}, as the
+        files name them; None if they name ids only.
+      sampling: settings of sampling that come with the model, by their names in a
+        generation_config.json.
       name: what to call it.
     """
 
@@ -54,6 +58,8 @@ class Facts:
     bos_id: int | None = None
     pad_id: int = 0
     chat_template: str | None = None
+    special_texts: dict[str, str] | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
     name: str = ""
 
 

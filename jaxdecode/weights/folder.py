@@ -25,6 +25,7 @@ from jaxdecode.weights.config_json import find_format, read_config
 from jaxdecode.weights.errors import PICKLES, CheckpointError, listing
 from jaxdecode.weights.names import account, layout_of, require_plausible
 from jaxdecode.weights.safetensors_file import SafetensorsFile
+from jaxdecode.weights.special import all_ids, named_texts, sampling_settings
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -52,7 +53,8 @@ def _open(folder: Path) -> Checkpoint:
         raise CheckpointError(_no_config(folder))
     config = read_config(raw)
     tokenizer = member(folder, "tokenizer.json")
-    eos_ids, bos_id, pad_id = _ids(folder, raw, config.vocab_size)
+    generation = read_json(folder, "generation_config.json") or {}
+    eos_ids, bos_id, pad_id = _ids(generation, raw, config.vocab_size)
     return Checkpoint(
         config=config,
         tensors=_tensors(folder, config, find_format(raw)[1].tensors),
@@ -61,6 +63,11 @@ def _open(folder: Path) -> Checkpoint:
         bos_id=bos_id,
         pad_id=pad_id,
         chat_template=_chat_template(folder),
+        special_texts=named_texts(
+            read_json(folder, "tokenizer_config.json"),
+            read_json(folder, "special_tokens_map.json"),
+        ),
+        sampling=sampling_settings(generation),
         name=_name(folder),
     )
 
@@ -131,9 +138,14 @@ def _tensors(folder: Path, config: ModelConfig, naming: Naming) -> Tensors:
     return Tensors(layout, files)
 
 
-def _ids(folder: Path, raw: dict[str, Any], vocab_size: int) -> SpecialIds:
-    """Return eos ids, bos id, pad id; generation_config.json comes first."""
-    generation = read_json(folder, "generation_config.json") or {}
+def _ids(
+    generation: dict[str, Any], raw: dict[str, Any], vocab_size: int
+) -> SpecialIds:
+    """Return eos ids, bos id, pad id; generation_config.json comes first.
+
+    Either file may be the one that knows how a turn ends: their eos ids are taken
+    together.
+    """
 
     def named(key: str) -> Any:
         value = generation.get(key)
@@ -141,7 +153,7 @@ def _ids(folder: Path, raw: dict[str, Any], vocab_size: int) -> SpecialIds:
 
     return special_ids(
         vocab_size,
-        eos=named("eos_token_id"),
+        eos=all_ids(generation, raw),
         bos=named("bos_token_id"),
         pad=named("pad_token_id"),
     )
@@ -197,13 +209,12 @@ def _require_equal(files: dict[str, SafetensorsFile], a: str, b: str) -> None:
 def _chat_template(folder: Path) -> str | None:
     path = member(folder, "chat_template.jinja")
     if path is not None:
-        if path.stat().st_size > TEMPLATE_MAX:
-            raise CheckpointError("chat_template.jinja is too large.")
-        try:
-            return path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise CheckpointError("chat_template.jinja is not UTF-8.") from error
+        # What is wrong with it matters to conversations only: they will say it.
+        with path.open("rb") as file:
+            return file.read(TEMPLATE_MAX).decode("utf-8-sig", "surrogateescape")
     template = (read_json(folder, "tokenizer_config.json") or {}).get("chat_template")
+    if template is None:
+        template = (read_json(folder, "chat_template.json") or {}).get("chat_template")
     if isinstance(template, list):  # several, each with a name
         named = [t for t in template if isinstance(t, dict)]
         named = [t.get("template") for t in named if t.get("name") == "default"]

@@ -21,7 +21,9 @@ from jaxdecode.weights.checkpoint import (
 )
 from jaxdecode.weights.errors import listing
 from jaxdecode.weights.gguf_file import GGUFFile, is_decodable
+from jaxdecode.weights.gguf_parts import GGUFParts, open_parts
 from jaxdecode.weights.names import account, layout_of, require_plausible
+from jaxdecode.weights.special import spelled_ends, texts_of_ids
 
 TOKENIZER = "tokenizer.ggml."
 # Keys that change the numbers, with the values that do not. A family may read one of
@@ -38,7 +40,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 def open_gguf(path: str | Path) -> Checkpoint:
     """Open a GGUF file (see `opening.open_checkpoint`)."""
-    file = GGUFFile(path)
+    file = open_parts(path)
     try:
         with refusing(CheckpointError, "the model cannot be read"):
             return _open(file)
@@ -48,7 +50,7 @@ def open_gguf(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{file.path}: {error}") from error
 
 
-def _open(file: GGUFFile) -> Checkpoint:
+def _open(file: GGUFFile | GGUFParts) -> Checkpoint:
     config, naming = read_config(file)
     layout = layout_of(config, naming, file.tensors)
     account(layout, file.tensors, naming.ignored)
@@ -68,11 +70,12 @@ def _open(file: GGUFFile) -> Checkpoint:
         bos_id=ids[1],
         pad_id=ids[2],
         chat_template=tokenizer.metadata.get("chat_template") if tokenizer else None,
+        special_texts=texts_of_ids(tokenizer.metadata) if tokenizer else None,
         name=_name(file),
     )
 
 
-def _name(file: GGUFFile) -> str:
+def _name(file: GGUFFile | GGUFParts) -> str:
     name = file.metadata.get("general.name")
     return name if isinstance(name, str) and name else file.path.stem
 
@@ -96,7 +99,7 @@ def find_format(arch: Any) -> tuple[Family, Format[GGUFKeys]]:
     )
 
 
-def read_config(file: GGUFFile) -> tuple[ModelConfig, Naming]:
+def read_config(file: GGUFFile | GGUFParts) -> tuple[ModelConfig, Naming]:
     """Map the metadata of a GGUF file onto a config.
 
     Args:
@@ -129,20 +132,22 @@ def _tokenizer(
         for key, value in metadata.items()
         if key.startswith(TOKENIZER)
     }
-    eos = [found.get(f"{name}_token_id") for name in ("eos", "eot", "eom")]
-    ids = special_ids(
-        vocab_size,
-        eos=eos,
-        bos=found.get("bos_token_id"),
-        pad=found.get("padding_token_id"),
-    )
     tokens = found.get("tokens")
-    if tokens is None:
-        return None, ids
-    if not isinstance(tokens, list) or len(tokens) > vocab_size:
+    if tokens is not None and (
+        not isinstance(tokens, list) or len(tokens) > vocab_size
+    ):
         raise CheckpointError(
             f"the tokenizer must have at most {vocab_size} tokens, as the embedding."
         )
+    eos = [found.get(f"{name}_token_id") for name in ("eos", "eot", "eom")]
+    ids = special_ids(
+        vocab_size,
+        eos=[*eos, *spelled_ends(found)],
+        bos=found.get("bos_token_id"),
+        pad=found.get("padding_token_id"),
+    )
+    if tokens is None:
+        return None, ids
     template = metadata.get("tokenizer.chat_template")
     if isinstance(template, str):
         found["chat_template"] = template

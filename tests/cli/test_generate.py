@@ -90,6 +90,34 @@ def test_a_prompt_from_standard_input_loses_one_newline(model, run, monkeypatch)
     assert model.calls[0][0] == "zwei\n"
 
 
+@pytest.mark.parametrize("command", ["generate", "chat"])
+@pytest.mark.parametrize(
+    ("data", "prompt"),
+    [
+        (b"one\r\ntwo\r\n", "one\ntwo"),
+        (b"one\r\n\r\n", "one\n"),
+        (b"\xef\xbb\xbfone\n", "one"),
+        (b"\xef\xbb\xbfone\r\ntwo", "one\ntwo"),
+        (b"a\rb\n", "a\rb"),
+        ("a\ufeffb".encode(), "a\ufeffb"),
+    ],
+)
+def test_line_ends_and_marks_of_other_systems_are_no_part_of_the_prompt(
+    model, run, monkeypatch, command, data, prompt
+):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    run(command, "-")
+    asked = model.calls[0][0]
+    assert (asked if command == "generate" else asked[0]["content"]) == prompt
+
+
+@pytest.mark.parametrize("data", [b"\xef\xbb\xbf", b"\r\n", b"\n", b""])
+def test_nothing_on_standard_input_is_refused(model, run, monkeypatch, data):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    code, _, err = run("generate", "-")
+    assert (code, err) == (2, "jaxdecode: the prompt must not be empty\n")
+
+
 def test_stats_count_tokens_and_name_the_end(model, run):
     _, _, err = run("generate", "a", "--seed", "1", "--stats")
     assert re.fullmatch(

@@ -1,7 +1,9 @@
 """`jaxdecode models`, in a cache folder of its own and without network."""
 
 import io
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +80,39 @@ def test_remove_will_not_delete_where_it_cannot_ask(kept, run, monkeypatch):
     code, _, err = run("models", "remove", NAME)
     assert (code, kept.exists()) == (2, True)
     assert "--yes" in err
+
+
+def test_show_prints_a_line_for_everything_that_is_known(run):
+    folder = Path(__file__).parents[1] / "golden" / "tiny_llama"
+    code, out, err = run("models", "show", str(folder))
+    assert (code, err) == (0, "")
+    lines = dict(line.split("  ", 1) for line in out.splitlines())
+    expected = "path architecture name sizes parameters dtypes tokenizer template"
+    assert set(expected.split()) < set(lines)
+    assert lines["unsupported"].strip() == "nothing"
+    assert "eos 3" in lines["special ids"]
+
+
+def test_show_of_a_known_model_downloads_nothing(kept, run, monkeypatch):
+    from jaxdecode.weights import registry
+
+    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
+    code, out, _ = run("models", "show", NAME)
+    assert code == 0
+    assert "Apache-2.0" in out
+    assert f"not on this machine; `jaxdecode models fetch {NAME}` gets it" in out
+
+
+@pytest.mark.parametrize("name", ["smollm2-136m", "./nothing"])
+def test_show_of_nothing_is_an_error_of_one_line(run, name):
+    code, out, err = run("models", "show", name)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_show_prints_no_line_end_or_control_character_of_a_file(run, tmp_path):
+    shutil.copytree(
+        Path(__file__).parents[1] / "golden" / "tiny_llama", tmp_path / "a\nb\x1b[31m"
+    )
+    out = run("models", "show", str(tmp_path / "a\nb\x1b[31m"))[1]
+    assert "\x1b" not in out
+    assert "a b [31m" in out

@@ -88,6 +88,45 @@ def test_a_mistake_is_one_line(argv, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("argv", "option", "near"),
+    [
+        (["generate", "--temprature", "0.5", "a"], "--temprature", "--temperature"),
+        (["generate", "--temprature=0.5", "a"], "--temprature=0.5", "--temperature"),
+        (["generate", "--top-k", "3", "--top-pp", "1", "a"], "--top-pp", "--top-p"),
+        (["generate", "--min_pp", "1", "a"], "--min_pp", "--min-p"),
+        (["generate", "--stpo", "x", "a"], "--stpo", "--stop"),
+        (["models", "remove", "--yess", "a"], "--yess", "--yes"),
+    ],
+)
+def test_an_unknown_option_before_the_prompt_is_named_with_the_nearest_one(
+    argv, option, near
+):
+    with pytest.raises(UsageError) as caught:
+        understand(*argv)
+    message = f"Unrecognized options: {option}. Perhaps you meant: {near}"
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["generate", "--top-k", "3"],
+        ["generate", "--top_k=3"],
+        ["generate", "--stats", "--seed", "-3"],
+        ["models", "remove", "--yes"],
+    ],
+)
+def test_a_prompt_that_is_missing_is_still_named(argv):
+    with pytest.raises(UsageError, match=r"Missing .*(PROMPT|NAME|prompt|name)"):
+        understand(*argv)
+
+
+def test_an_option_like_nothing_is_named_alone():
+    with pytest.raises(UsageError, match=r"^Unrecognized options: -n$"):
+        understand("generate", "-n", "5", "a")
+
+
 def test_an_error_drawn_in_ascii_is_read_too():
     box = "+- Oops ---+\n| bad word |\n| -------- |\n| For help |\n+----------+\n"
     assert message_in(box) == "bad word"

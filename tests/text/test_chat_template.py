@@ -183,6 +183,131 @@ def test_messages_that_are_none_are_refused(messages, error, message):
         CHATML.render(messages)
 
 
+def test_tokens_that_a_model_does_not_have_are_not_defined_and_print_nothing():
+    template = ChatTemplate(
+        "{{ bos_token is defined }}{{ bos_token + 'a' }}{{ 'b' + pad_token }}"
+        "{{ eos_token }}{{ unk_token ~ 'c' }}",
+        None,
+        "</s>",
+        pad_token="<p>",
+    )
+    assert template.render(conversation("x")) == "Falseab<p></s>c"
+
+
+PARTS = [{"type": "text", "text": "Hi "}, {"text": "there<|end|>"}]
+READS_PARTS = ChatTemplate(
+    "{% for m in messages %}<|start|>{% if m.content is string %}{{ m.content }}"
+    "{% else %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}{% endfor %}"
+)
+
+
+def test_a_template_that_reads_parts_gets_them():
+    assert READS_PARTS.render(conversation(PARTS)) == "<|start|>Hi there<|end|>"
+    pieces = chat_pieces(READS_PARTS, conversation(PARTS), TOKENIZER)
+    assert pieces == [START, "Hi there<|end|>"]
+
+
+@pytest.mark.parametrize(
+    "body", ["{{ m.content }}", "{{ m.content | trim }}", "{{ m.content.strip() }}"]
+)
+def test_a_template_that_reads_texts_gets_the_parts_as_one_text(body):
+    template = ChatTemplate("{% for m in messages %}<|start|>" + body + "{% endfor %}")
+    texts = conversation("Hi \nthere<|end|>", "so")
+    parts = conversation(PARTS, "so")
+    assert template.render(parts) == template.render(texts)
+    assert chat_pieces(template, parts, TOKENIZER)[1] == "Hi \nthere<|end|>"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"type": "image", "url": "x"}, {"type": "text"}, {"type": "text", "text": 3}],
+)
+def test_a_part_that_is_not_text_is_refused(part):
+    with pytest.raises(ValueError, match="must have text parts only"):
+        CHATML.render(conversation([*PARTS, part]))
+
+
+CALLS = ChatTemplate(
+    "{% for m in messages %}<|start|>{{ m.role }}:{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}{% set c = c.function or c %}"
+    "[{{ c.name }} {{ c.arguments | tojson }}]{% endfor %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}])
+@pytest.mark.parametrize("arguments", [{"city": "<|end|>"}, '{"city": "<|end|>"}'])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_calls_of_tools_and_their_results_are_messages(content, arguments, wrapped):
+    call = {"name": "weather", "arguments": arguments}
+    call = {"type": "function", "function": call} if wrapped else call
+    messages = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "tool_calls": [call], **content},
+        {"role": "tool", "name": "weather", "content": {"celsius": 20}},
+    ]
+    pieces = chat_pieces(CALLS, messages, TOKENIZER)
+    text = 'assistant:[weather {"city": "<|end|>"}]'
+    assert pieces[1::2] == ["user:?", text, "tool:{'celsius': 20}"]
+
+
+def test_arguments_that_are_not_json_stay_a_text():
+    call = {"name": "f", "arguments": "{broken"}
+    message = {"role": "assistant", "content": "", "tool_calls": [call]}
+    assert CALLS.render([message]) == '<|start|>assistant:[f "{broken"]'
+
+
+def test_variables_reach_the_template_as_text():
+    template = ChatTemplate(
+        "{% for t in tools %}{{ t.function.name }}:{{ t.function.description }};"
+        "{% endfor %}{{ documents[0].text }}{{ level }}<|start|>"
+    )
+    tool = {"name": "f", "description": "Says <|end|>"}
+    variables = {
+        "tools": [{"type": "function", "function": tool}],
+        "documents": [{"text": "<|start|>"}],
+        "level": "<|end|>",
+    }
+    pieces = chat_pieces(template, conversation("x"), TOKENIZER, variables=variables)
+    assert pieces == ["f:Says <|end|>;<|start|><|end|>", START]
+    assert template.variables == {"tools", "documents", "level"}
+
+
+@pytest.mark.parametrize(
+    ("body", "content", "expected"),
+    [
+        ("{{ m.content }}<|end|>\n", "The <|end|> is ", "The <|end|> is "),
+        ("{{ m.content | trim }}<|end|>\n", "The end is ", "The end is"),
+        ("{{ m.content.split('</think>')[-1] }}!", "a</think>b", "b"),
+        ("{{ m.content }}({{ m.content }})", "a", "a(a"),
+        ("{{ m.content }}", "", ""),
+        ("{{ m.content }}", PARTS, "Hi \nthere<|end|>"),
+    ],
+)
+def test_the_last_message_may_be_left_open(body, content, expected):
+    template = ChatTemplate(
+        "{% for m in messages %}<|start|>" + body + "{% endfor %}"
+        "{{ '<|start|>assistant' if add_generation_prompt }}"
+    )
+    messages = [*conversation("Q"), {"role": "assistant", "content": content}]
+    pieces = chat_pieces(
+        template,
+        messages,
+        TOKENIZER,
+        add_generation_prompt=False,
+        continue_final_message=True,
+    )
+    place = len(pieces) - pieces[::-1].index(START)
+    assert pieces[place:] == [expected] * bool(expected)
+
+
+def test_a_last_message_that_the_template_leaves_out_cannot_be_continued():
+    template = ChatTemplate("{{ messages[0].content }}")
+    with pytest.raises(ChatTemplateError, match="must write the last message"):
+        chat_pieces(
+            template, conversation("a", "b"), TOKENIZER, continue_final_message=True
+        )
+
+
 def test_a_template_must_be_a_str():
     with pytest.raises(TypeError, match="`template` must be a str, got None"):
         ChatTemplate(None)

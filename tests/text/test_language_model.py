@@ -190,6 +190,45 @@ def test_an_empty_prompt_in_a_list_is_named():
         language_model().generate(["a", ""], key=0)
 
 
+@pytest.mark.parametrize("special", [True, None])
+def test_a_text_that_begins_with_the_begin_token_does_not_get_a_second_one(special):
+    tokenizer = small_vocabulary(add_bos_token=True, bos_token_id=START)
+    once = tokenizer.encode("abc", add_special=special)
+    assert once[0] == START
+    with pytest.warns(
+        RuntimeWarning, match=r"Tokenizer\.encode: .*'<\|start\|>' itself"
+    ):
+        twice = tokenizer.encode(
+            "<|start|>abc", parse_special=True, add_special=special
+        )
+    assert twice == once
+    # as text, or in another place, it is not a second one
+    assert tokenizer.encode("<|start|>")[:2] == [START, *tokenizer.encode("<")[1:]]
+    assert tokenizer.encode("a<|start|>", parse_special=True)[0] == START
+    both = tokenizer.encode("<|start|><|start|>", parse_special=True, add_special=False)
+    assert both == [START, START]
+
+
+def test_a_prompt_that_begins_with_the_begin_token_warns():
+    tokenizer = small_vocabulary(add_bos_token=True, bos_token_id=START)
+    lm = LanguageModel(
+        tiny.bag(), tokenizer=tokenizer, eos_ids=(END,), chat_template=ASK_WITH_BEGIN
+    )
+    options = {"key": 0, "sampler": sampler(), "max_new_tokens": STEPS}
+    plain = lm.generate("abc", **options)
+    with pytest.warns(
+        RuntimeWarning, match=r"LanguageModel\.generate: the text begins"
+    ):
+        marked = lm.generate("<|start|>abc", parse_special=True, **options)
+    assert marked == plain
+    with pytest.warns(RuntimeWarning, match=r"LanguageModel\.stream: the text begins"):
+        assert (
+            "".join(lm.stream("<|start|>abc", parse_special=True, **options)) == plain
+        )
+    # a template writes it, and nothing else does
+    assert lm.chat([{"role": "user", "content": "abc"}], **options) == plain
+
+
 def test_a_begin_token_is_a_prompt_of_its_own():
     tokenizer = small_vocabulary(add_bos_token=True, bos_token_id=5)
     lm = LanguageModel(tiny.bag(), tokenizer=tokenizer, eos_ids=(END,))
@@ -266,6 +305,108 @@ def test_the_same_key_gives_the_same_text_as_one_key_per_prompt():
     )
 
 
+TOOLS = [{"type": "function", "function": {"name": "f", "description": "d"}}]
+FULL = ChatTemplate(
+    "{% if enable_thinking is defined %}<{{ enable_thinking | lower }}>{% endif %}"
+    "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}"
+    "{% for d in documents or [] %}{{ d.text }}{% endfor %}{{ mood }}"
+    "{% for m in messages %}<|start|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>a{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt"),
+    [
+        ({}, "<|start|>hi<|end|><|start|>a"),
+        ({"tools": TOOLS}, "f<|start|>hi<|end|><|start|>a"),
+        ({"tools": None, "mood": "z"}, "z<|start|>hi<|end|><|start|>a"),
+        ({"documents": [{"text": "doc"}]}, "doc<|start|>hi<|end|><|start|>a"),
+        ({"enable_thinking": False}, "<false><|start|>hi<|end|><|start|>a"),
+        ({"enable_thinking": None}, "<|start|>hi<|end|><|start|>a"),
+        ({"add_generation_prompt": False}, "<|start|>hi<|end|>"),
+        ({"continue_final_message": True}, "<|start|>hi"),
+        (
+            {"continue_final_message": True, "add_generation_prompt": False},
+            "<|start|>hi",
+        ),
+        ({"chat_template": "x{{ messages[0].content }}"}, "xhi"),
+        ({"chat_template": "x{{ messages[0].content }}{{ far }}", "far": "y"}, "xhiy"),
+        ({"chat_template": TEMPLATE}, "<|start|>hi<|start|>"),
+    ],
+)
+def test_a_conversation_is_rendered_with_what_the_caller_gives(options, prompt):
+    lm = LanguageModel(
+        tiny.bag(), tokenizer=small_vocabulary(), eos_ids=(END,), chat_template=FULL
+    )
+    ids = lm.encode(prompt, parse_special=True)
+    (row,) = tokens_of(lm, [ids], 2)
+    options = options | {"key": 2, "sampler": sampler(), "max_new_tokens": STEPS}
+    messages = [{"role": "user", "content": "hi"}]
+    assert lm.chat(messages, **options) == lm.decode(row)
+    assert "".join(lm.stream_chat(messages, **options)) == lm.decode(row)
+
+
+def test_a_continued_message_keeps_the_space_before_its_next_word():
+    lm = language_model("spaces")
+    word = lm.tokenizer.encode("h", add_special=False)[0]
+    options = {"key": 0, "sampler": sampler([word]), "max_new_tokens": 1}
+    assert lm.chat(MESSAGES, **options) == "h"
+    assert lm.chat(MESSAGES, continue_final_message=True, **options) == " h"
+
+
+def test_a_template_may_come_from_a_file(tmp_path):
+    lm = LanguageModel(
+        tiny.bag(),
+        tokenizer=small_vocabulary(),
+        special_texts={"bos_token": "<|start|>"},
+    )
+    path = tmp_path / "template.jinja"
+    path.write_bytes(b"\xef\xbb\xbf{{ bos_token }}\r\n{{ messages[0].content }}")
+    options = {"key": 2, "sampler": sampler(), "max_new_tokens": STEPS}
+    messages = [{"role": "user", "content": "hi"}]
+    given = "{{ bos_token }}\n{{ messages[0].content }}"
+    with pytest.raises(ValueError, match="no token for"):
+        lm.chat(messages, chat_template=given, **options)  # it has no line end
+    given = given.replace("\n", "")
+    path.write_bytes(b"\xef\xbb\xbf{{ bos_token }}{{ messages[0].content }}")
+    expected = lm.chat(messages, chat_template=given, **options)
+    assert lm.chat(messages, chat_template=path, **options) == expected
+    assert lm.chat(messages, chat_template=str(path), **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"tools": [len]}, TypeError, "`tools` must be a list of dicts"),
+        ({"tools": {"name": "f"}}, TypeError, "`tools` must be a list of dicts"),
+        ({"documents": ["a"]}, TypeError, "`documents` must be a list of dicts"),
+        ({"tools": [{"f": len}]}, TypeError, "`tools` must be plain data"),
+        ({"mood": b"a"}, TypeError, "`mood` must be plain data"),
+        ({"mood": "\ud800"}, ValueError, "`mood` must be text without lone"),
+        ({"mod": "a"}, TypeError, "got `mod`; did you mean `mood`"),
+        ({"enable_thinkin": 1}, TypeError, "did you mean `enable_thinking`"),
+        ({"add_generation_prompt": 1}, TypeError, "must be True or False"),
+        ({"continue_final_message": "no"}, TypeError, "must be True or False"),
+        (
+            {"continue_final_message": True, "add_generation_prompt": True},
+            ValueError,
+            "must not be True together",
+        ),
+        ({"chat_template": 3}, TypeError, "`chat_template` must be a Jinja text"),
+        ({"chat_template": "no/file"}, FileNotFoundError, "no such file"),
+        ({"chat_template": "{% if %}"}, ChatTemplateError, "line 1"),
+    ],
+)
+def test_what_a_conversation_cannot_be_rendered_with_is_refused(options, kind, message):
+    lm = LanguageModel(
+        tiny.bag(), tokenizer=small_vocabulary(), eos_ids=(END,), chat_template=FULL
+    )
+    for call in (lm.chat, lm.stream_chat):
+        with pytest.raises(kind, match=message):
+            call([{"role": "user", "content": "hi"}], key=0, **options)
+
+
 OPTIONS = ["sampler", "max_new_tokens", "eos_ids", "stop", "stop_strings", "keep_stop"]
 
 
@@ -335,3 +476,4 @@ def test_a_warning_names_the_line_that_asked_for_the_text():
 
 
 ASK = ChatTemplate("{{ messages[0].content }}")
+ASK_WITH_BEGIN = ChatTemplate("<|start|>{{ messages[0].content }}")

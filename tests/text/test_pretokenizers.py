@@ -6,7 +6,8 @@ from jaxdecode.text.errors import TokenizerError
 from jaxdecode.text.gguf_tokenizer import WORD_RULES, pre_tokenizer
 
 # Expected words are separated by "|" (no string here holds one). Written by hand from
-# the published regular expressions of GPT-2, Llama 3 and Qwen 2.
+# the published regular expressions of GPT-2, Llama 3, Qwen 2, Mistral's Tekken and
+# DeepSeek, and of llama.cpp's default.
 CASES = {
     "gpt-2": [
         ("Hello, world!", "Hello|,| world|!"),
@@ -61,6 +62,57 @@ CASES = {
         ("x+=1;\n", "x|+=|1|;\n"),
         ("½²", "½|²"),
     ],
+    "tekken": [
+        ("Hello, world!", "Hello|,| world|!"),
+        ("HelloWorld", "Hello|World"),
+        ("HTTPServer ABC def", "HTTPServer| ABC| def"),
+        ("1234 5", "1|2|3|4| |5"),
+        ("don't", "don|'t"),
+        ("a/b\n", "a|/b|\n"),
+        ("x//\ny", "x|//\n|y"),
+        ("ÄrgerÖl", "Ärger|Öl"),
+        ("你好\uff0c世界", "你好|\uff0c世界"),
+        ("end  ", "end|  "),
+    ],
+    "deepseek-llm": [
+        ("Hello, world!", "Hello|,| world|!"),
+        ("123456 7", "123456| |7"),
+        ("a1!b", "a|1|!|b"),
+        ("x\n\ny", "x|\n|\n|y"),
+        ("你好 abc", "你好| abc"),
+        ("αβγ δ", "αβγ| δ"),
+        ("a سلام", "a| سلام"),
+        ("a\u3001b\uff01", "a|\u3001|b|\uff01"),
+        ("end  ", "end|  "),
+    ],
+    "deepseek-coder": [
+        ("Hello, world!", "Hello|,| world|!"),
+        ("a1b22", "a|1|b|2|2"),
+        ("a  b", "a| | b"),
+        ("x=1\n", "x|=|1|\n"),
+        ("f(x)", "f|(|x|)"),
+        ("a\n\nb", "a|\n|\n|b"),
+        ("a \uff0cb", "a| \uff0c|b"),
+    ],
+    "deepseek-v3": [
+        ("Hello, world!", "Hello|,| world|!"),
+        ("1234567", "123|456|7"),
+        ("a_b don't", "a|_b| don|'t"),
+        ("x += 1;\n", "x| +=| |1|;\n"),
+        ("あア一a", "あア一|a"),
+    ],
+    "default": [
+        ("Hello, world!", "Hello|,| world|!"),
+        ("1234567", "123|456|7"),
+        (" 12", " |12"),
+        ("don't", "don|'|t"),
+        ("a  b", "a| | b"),
+        ("x=1;", "x|=|1|;"),
+        ("٣٤٥٦", "٣٤٥٦"),
+    ],
+    "smaug-bpe": [("1234567 89", "123|456|7| |89"), ("don't", "don|'t")],
+    "dbrx": [("1234567 89", "123|456|7| |89"), ("f(x)", "f|(x|)")],
+    "gemma": [("a b\n\nc", "a b|\n\n|c"), ("12 x", "12 x"), ("\r\n", "\r|\n")],
 }
 
 
@@ -82,7 +134,24 @@ def test_no_character_is_lost_between_words(pre):
     assert ends[-1] == len(text)
 
 
-@pytest.mark.parametrize("pre", ["default", "deepseek-llm", "", None])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("deepseek-r1-qwen", "qwen2"),
+        ("llama3", "llama-bpe"),
+        ("llama-v3", "llama-bpe"),
+        ("falcon3", "llama-bpe"),
+        ("pixtral", "llama-bpe"),
+        ("phi-2", "gpt-2"),
+        ("starcoder", "smollm"),
+        ("gemma4", "gemma"),
+    ],
+)
+def test_other_names_of_a_recipe_are_known(name, other):
+    assert WORD_RULES[name] is WORD_RULES[other]
+
+
+@pytest.mark.parametrize("pre", ["nope", "Default", "llama", "", None, 3, ["gpt-2"]])
 def test_an_unknown_recipe_is_refused_with_the_known_ones(pre):
-    with pytest.raises(TokenizerError, match="gpt-2, llama-bpe, qwen2, smollm, got"):
+    with pytest.raises(TokenizerError, match="gpt-2, .*llama-bpe, .*smollm, .*, got"):
         pre_tokenizer(pre)

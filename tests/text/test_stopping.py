@@ -58,7 +58,19 @@ def written(words, least=0, **options):
         (["a", "ĊĊ", "b"], "\n\n", "a", "a\n\n"),
         (["æĹ", "¥", "a"], "日", "", "日"),
         (["a", "æĹ", "¥", "b"], ["a日b"], "", "a日b"),
-        (["U", "<|start|>", "s", "e"], "Us", "", "Us"),  # as it is shown
+        # control tokens count, whether they are shown or not
+        (["U", "<|start|>", "s", "e"], "Us", "Use", "Use"),
+        (["a", "<|start|>", "b"], "<|start|>", "a", "a<|start|>"),
+        (["a", "<|start|>", "b"], ["x", "<|start|>"], "a", "a<|start|>"),
+        (["a", "<|start|>", "b"], "<|start|>b", "a", "a<|start|>b"),
+        (["a", "<|start|>", "bab"], ["t|>ba"], "a", "at|>ba"),
+        (["U", "ab", "<|start|>"], "b<|start|>", "Ua", "Uab<|start|>"),
+        (["a", "<|start|>", "s", "b"], "<|start|>b", "asb", "asb"),
+        (["<|start|>", "<|start|>", "b"], "<|start|>b", "", "<|start|>b"),
+        # one that ends in the eos
+        (["a", "<|end|>"], "<|end|>", "a", "a<|end|>"),
+        (["U", "a", "<|end|>"], "a<|end|>", "U", "Ua<|end|>"),
+        (["U", "a", "<|end|>"], "b<|end|>", "Ua", "Ua"),
         (["U", "s", "a"], "User", "Usa", "Usa"),  # begun and not completed
         (["a", "b", "U"], ["bU", "abU"], "", "abU"),  # both end there: the longer one
         (["U", "ab"], ["b", "ab"], "U", "Uab"),
@@ -76,6 +88,14 @@ def test_a_stop_sequence_is_cut_out_or_ends_the_text():
     assert written(words, stop=[ids("U", "s")], keep_stop=True) == "abUs"
     assert written(["U", "U", "s"], stop=[ids("U", "s")]) == "U"
     assert written(["U", "a", "U"], stop=[ids("U", "s")]) == "UaU"
+
+
+def test_a_stop_sequence_may_hold_control_tokens():
+    words = ["a", "<|start|>", "b", "U"]
+    stop = [ids("<|start|>", "b")]
+    assert written(words, stop=stop) == "a"
+    assert written(words, stop=stop, keep_stop=True) == "ab"
+    assert written(["a", "b", "<|end|>"], stop=[ids("b", "<|end|>")]) == "ab"
 
 
 def test_the_earlier_beginning_wins_where_both_kinds_end():
@@ -151,6 +171,19 @@ def test_sentence_piece_vocabularies_have_bytes_too():
     for word, data in (("▁he", b" he"), ("<0xE6>", b"\xe6"), ("日", "日".encode())):
         assert tokenizer.token_bytes[known[word]] == data
     assert tokenizer.token_bytes[1] == b""  # <s>
+    assert tokenizer.stop_bytes[1] == b"<s>"
+
+
+def test_stops_of_the_library_find_control_tokens_too():
+    strings = jd.Stops.of((), ["<|start|>b"], TOKENIZER.stop_bytes)
+    script = jd.ForcedTokens(
+        dict(enumerate(ids("a", "<|start|>", "bab", "a"))), count_prompt=False
+    )
+    out = jd.generate(
+        MODEL.model, [ids("a")], 0, sampler=script, max_new_tokens=4, stop=strings
+    )
+    assert int(out.lengths[0]) == 3
+    assert out.status[0] == jd.Status.STOP
 
 
 BAD = [

@@ -7,7 +7,7 @@ import tracemalloc
 from datetime import datetime
 
 import pytest
-from jinja2.ext import loopcontrols
+from jinja2.ext import do, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from jaxdecode.text import ChatTemplate, ChatTemplateError
@@ -47,6 +47,29 @@ TEMPLATES = [
     "{{ undefined_thing }}{{ messages[0].missing is defined }}{{ tools is none }}",
     "{{ range(3)|list }}{{ messages|last|dictsort }}{{ 'b a'.split()|sort|first }}",
     "{% if true %}\n  kept\n{% endif %}\n{{ '<a>'|e }}{{ '\\n'.join(['x', 'y']) }}",
+    "{{ '%s-%03d' | format('a', 3) }}{{ '%(x)s' | format(x=[1]) }}",
+    "{{ [1, 2.5] | sum }}{{ [{'a': 1}, {'a': 2}] | sum('a', 5) }}"
+    "{{ [[1], [2, 3]] | sum(start=[0]) }}",
+    "{{ messages[1].content | wordcount }}{{ 'one two three' | truncate(9) }}"
+    "{{ 'one two three' | truncate(9, true, '~', 0) }}[{{ 'ab' | center(7) }}]",
+    "{{ [1, 2, 3, 4, 5] | batch(2, 'x') | list }}{{ range(5) | batch(3) | list }}"
+    "{{ [1, 2, 3, 4, 5] | slice(3, 'x') | list }}{{ range(4) | slice(2) | list }}",
+    "{{ namespace(n=7) | attr('n') }}{{ ('ab' | attr('upper'))() }}"
+    "{{ messages[0] | attr('role') }}{{ messages | map('attr', 'x') | list | length }}",
+    "{{ messages | pprint }}{{ {'b': 1, 'a': [none]} | pprint }}",
+    "{{ 'a b&c/é' | urlencode }}{{ {'q': 'x y', 'n': 1} | urlencode }}",
+    "{{ '<b class=x>bold</b>\n<!-- no -->  text &amp; <i' | striptags }}",
+    "{% set comma = joiner(', ') %}{% for m in messages %}{{ comma() }}{{ m.role }}"
+    "{% endfor %}{% set mark = cycler('-', '*') %}{% for m in messages %}"
+    "{{ mark.next() }}{{ mark.current }}{% endfor %}{% do mark.reset() %}"
+    "{{ mark.next() }}",
+    "{% set tree = [{'v': 1, 'c': [{'v': 2, 'c': [{'v': 3}]}, {'v': 4}]}] %}"
+    "{% for t in tree recursive %}{{ loop.depth }}:{{ t.v }}"
+    "{% if t.c %}({{ loop(t.c) }}){% endif %}{% if not loop.last %},{% endif %}"
+    "{{ loop.length }}{% endfor %}",
+    "{% for t in [3, [1, [2]]] if t recursive %}"
+    "{% if t is iterable %}<{{ loop(t) }}>{% else %}{{ t }}{% endif %}{% endfor %}",
+    "{{ 1536 | filesizeformat }}{{ 'ab cd ef' | wordwrap(5) }}{{ '<' | forceescape }}",
     "{% macro wrap() %}[{{ caller('x') }}]{% endmacro %}"
     "{% call(x) wrap() %}{{ x }}{% endcall %}"
     "{% filter upper %}{{ messages[3].content }}{% endfilter %}",
@@ -86,6 +109,24 @@ TOO_MUCH = [
     "{{ strftime_now('%99999999d') }}",
     "{% set x = range(9999) %}{% for i in range(99) %}{{ x|select('in', x)|length }}"
     "{% endfor %}",
+    "{{ '%99999999d' | format(1) }}",
+    "{{ ('%s' * 999) | format('x' * 99999) }}",
+    "{{ 'a' | center(99999999) }}",
+    "{{ 'a' | center(width=99999999) }}",
+    "{{ [1] | batch(99999999, 0) | list }}",
+    "{{ [1] | slice(99999999) | list }}",
+    "{{ ([['x' * 99]] * 9999) | sum(start=[]) | join }}",
+    "{{ ([2 ** 999] * 9999) | map('string') | sum(start='') }}",
+    "{{ ('<a>' * 99999) | striptags }}",
+    "{{ ('<!--' * 99999) | striptags }}",
+    "{{ [[['x' * 99999]]] | pprint }}",
+    "{{ ('ab ' * 99999) | wordwrap(2) }}",
+    "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+    "{% set r = range(9999) %}{% for x in r recursive %}{{ loop(r) }}{% endfor %}",
+    "{% for x in [0] recursive %}{{ 'x' * 999 }}{{ loop([0, 0]) }}{% endfor %}",
+    "{% set n = namespace(d=0) %}{% for x in [[0] * 9999] recursive %}"
+    "{% set n.d = n.d + 1 %}{% if n.d < 9999 %}{{ loop([x] * 99) }}{% endif %}"
+    "{% endfor %}",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "{% macro f(n) %}{% for i in range(9) %}{{ f(n - 1) if n }}{% endfor %}{% endmacro %}"
     "{{ f(9) }}",
@@ -99,16 +140,21 @@ NOT_ALLOWED = [
     ("{{ messages.append(1) }}", "unsafe"),
     ("{{ messages[0].update(role='x') }}", "unsafe"),
     ("{{ raise_exception.__globals__.x }}", "unsafe"),
-    ("{{ ('%s' | format).__init__ }}", "No filter"),
+    ("{{ ('%s' | format('a')).__init__.x }}", "unsafe"),
+    ("{{ 'a' | md5 }}", "No filter"),
     ("{{ (1).to_bytes(999999999) }}", "must not call to_bytes"),
     ("{{ 'a'.ljust(999999999) }}", "must not call ljust"),
     ("{{ 'a'.encode() }}", "must not call encode"),
     ("{{ dict.fromkeys('a') }}", "must not call fromkeys"),
-    ("{{ 'a' | center(999999999) }}", "No filter named 'center'"),
-    ("{{ 'a' | attr('ljust') }}", "No filter named 'attr'"),
+    ("{{ ('a' | attr('ljust'))(999999999) }}", "must not call ljust"),
+    ("{{ ('a' | attr('__class__')).x }}", "unsafe"),
+    ("{{ '{0.__class__}' | attr('format') }}", "must not print"),
+    ("{{ raise_exception | attr('__globals__') }}", "must not apply attr"),
+    ("{{ joiner }}", "must not print a type"),
+    ("{{ cycler(1) }}", "must not print a Cycler"),
+    ("{{ cycler(1).items.index }}", "must not print"),
     ("{{ lipsum(99999) }}", "'lipsum' is undefined"),
     ("{% include 'x' %}", "no loader"),
-    ("{% for x in messages recursive %}{% endfor %}", "must not use recursive loops"),
     ("{{ [namespace()] }}", "must not put a Namespace into"),
     ("{{ namespace() }}", "must not print a Namespace"),
     ("{{ namespace() | string }}", "must not apply string to a Namespace"),
@@ -119,7 +165,7 @@ NAMES = {"bos_token": "<s>", "eos_token": "</s>", "tools": None, "documents": No
 def plain_jinja(template):
     """Render without any limits: the sandbox that Jinja comes with."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, do]
     )
     names = NAMES | {"messages": MESSAGES, "add_generation_prompt": True}
     return environment.from_string(template).render(**names)
@@ -148,6 +194,15 @@ def test_a_stopped_template_did_not_take_much_memory():
         assert tracemalloc.get_traced_memory()[1] < 100e6
     finally:
         tracemalloc.stop()
+
+
+def test_rounds_of_a_recursive_loop_are_steps_at_every_depth():
+    template = (
+        "{% set r = range(999) %}{% for x in r recursive %}"
+        "{% if loop.depth == 1 %}{{ loop(r) }}{% endif %}{% endfor %}"
+    )
+    with pytest.raises(ChatTemplateError, match="at most 200000 steps"):
+        ChatTemplate(template).render(MESSAGES)
 
 
 def test_limits_hold_in_another_thread():

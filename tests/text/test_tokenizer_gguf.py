@@ -41,8 +41,35 @@ def test_ids_worked_out_by_hand():
     assert BYTES["gpt-2"].encode("hello world  wehell\n") == ids
 
 
-def test_llama_looks_up_a_whole_word_before_it_merges():
-    metadata = byte_level("llama-bpe")
+SPACED = {
+    "model": "gemma4",
+    "pre": "gemma4",
+    "tokens": [
+        *("<pad>", "<eos>", "<bos>", "<unk>", "<0xC3>", "<0xA9>", "▁", "a", "b", "\n"),
+        *("▁a", "\n\n", "▁▁", "<|x|>"),
+    ],
+    "token_type": [3, 3, 3, 2, 6, 6, 1, 1, 1, 1, 1, 1, 1, 3],
+    "merges": ["▁ a", "\n \n", "▁ ▁"],
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "unknown_token_id": 3,
+}
+
+
+@pytest.mark.parametrize("model", ["gemma4", "gpt2"])
+def test_merges_of_characters_with_a_mark_for_the_space(model):
+    tokenizer = from_gguf(SPACED | {"model": model})
+    ids = tokenizer.encode("a a  b\n\naé")
+    words = ["a", "▁a", "▁▁", "b", "\n\n", "a", "<0xC3>", "<0xA9>"]
+    assert [tokenizer.token(i) for i in ids] == words
+    assert tokenizer.decode(ids) == "a a  b\n\naé"
+    assert tokenizer.encode("<|x|>", parse_special=True) == [13]
+    assert tokenizer.encode("x") == [3]  # neither a token nor bytes
+
+
+@pytest.mark.parametrize("pre", ["llama-bpe", "llama-v3", "tekken"])
+def test_some_recipes_look_up_a_whole_word_before_they_merge(pre):
+    metadata = byte_level(pre)
     metadata["tokens"].append("cde")  # no merges lead to it
     metadata["token_type"].append(1)
     whole = len(metadata["tokens"]) - 1
@@ -101,6 +128,10 @@ def test_added_words_that_are_no_control_tokens_are_always_found():
     [
         ("gpt-2", {}, ([], [])),
         ("llama-bpe", {}, ([1], [])),
+        ("llama3", {}, ([1], [])),
+        ("tekken", {}, ([1], [])),
+        ("smaug-bpe", {}, ([], [])),
+        ("default", {}, ([], [])),
         ("llama-bpe", {"add_bos_token": False}, ([], [])),
         ("gpt-2", {"add_bos_token": True, "add_eos_token": True}, ([1], [0])),
     ],
@@ -193,7 +224,7 @@ def test_scored_text_comes_back_unchanged(text):
     ("changes", "message"),
     [
         ({"model": "bert"}, "tokenizer.ggml.model: must be one of gpt2, llama"),
-        ({"pre": "tekken"}, "tokenizer.ggml.pre: must be one of"),
+        ({"pre": "nope"}, "tokenizer.ggml.pre: must be one of"),
         ({"tokens": None}, "tokenizer.ggml.tokens: must be a list of strings"),
         ({"tokens": []}, "tokenizer.ggml.tokens: must not be empty"),
         ({"merges": ["ab"]}, "must be two tokens and a space, got 'ab'"),

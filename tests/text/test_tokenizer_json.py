@@ -267,3 +267,41 @@ def test_merges_are_those_of_the_file(byte_file):
         vocab["Ġworld"],
     ]
     assert ("Ġwo", "rld") in MERGES
+
+
+FIXED = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 0}
+FIXED |= {"pad_type_id": 0, "pad_token": "<|end|>"}
+CUT = {"direction": "Right", "strategy": "LongestFirst", "stride": 0}
+LIMITS = [
+    {"padding": FIXED | {"strategy": {"Fixed": 9}}},
+    {"padding": FIXED | {"strategy": {"Fixed": 9}, "direction": "Left"}},
+    {"padding": FIXED | {"strategy": {"Fixed": 2**62}}},
+    {"padding": FIXED | {"strategy": "BatchLongest", "pad_to_multiple_of": 2**40}},
+    {"truncation": CUT | {"max_length": 2}},
+    {"truncation": CUT | {"max_length": 0}},
+    {"truncation": CUT | {"max_length": 3, "stride": 7}},
+    {"truncation": CUT | {"max_length": 2**63, "direction": "Left"}},
+    {"truncation": {"nonsense": 1}, "padding": "nonsense"},
+]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=range(len(LIMITS)))
+def test_padding_and_truncation_of_the_file_change_nothing(tmp_path, limits):
+    around = {
+        "type": "TemplateProcessing",
+        "single": [
+            {"SpecialToken": {"id": "<|start|>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
+        ],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}],
+        "special_tokens": {
+            "<|start|>": {"id": "<|start|>", "ids": [1], "tokens": ["<|start|>"]}
+        },
+    }
+    parts = {"post_processor": around}
+    plain = from_json(byte_level_json(tmp_path / "a.json", **parts))
+    limited = from_json(byte_level_json(tmp_path / "b.json", **parts, **limits))
+    text = "hello world 12 and more"
+    assert plain.encode("hello")[0] == 1
+    assert limited.encode(text) == plain.encode(text)
+    assert limited.encode("") == plain.encode("") == [1]

