@@ -85,7 +85,8 @@ class Tensors(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         source = self._layout[name]
-        return source.convert(self._files[source.name].read(source.name))
+        parts = [source.convert(self._files[n].read(n)) for n in source.names]
+        return np.stack(parts) if source.is_stacked else parts[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layout)

@@ -120,10 +120,10 @@ def _tensors(folder: Path, config: ModelConfig, naming: Naming) -> Tensors:
     layout = layout_of(config, naming, stored)
     head = f"{naming.names['head']}.weight"
     if config.tied_output and head in stored:
-        _require_equal(files, layout["embedding.weight"].name, head)
+        _require_equal(files, layout["embedding.weight"].names[0], head)
         del stored[head]
     account(layout, stored, naming.ignored)
-    used = {source.name for source in layout.values()}
+    used = {name for source in layout.values() for name in source.names}
     wrong = [f"{n} is {stored[n].dtype}" for n in used if stored[n].dtype not in FLOATS]
     if wrong:
         kinds = ", ".join(FLOATS)
