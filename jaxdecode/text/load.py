@@ -20,7 +20,12 @@ QUANTIZERS = (None, "int8")
 
 
 def load(
-    source: str | Path, dtype: str | None = None, quantize: str | None = None
+    source: str | Path,
+    dtype: str | None = None,
+    quantize: str | None = None,
+    *,
+    adapter: str | Path | None = None,
+    max_length: int | None = None,
 ) -> LanguageModel:
     """Load a language model with its tokenizer and chat template.
 
@@ -31,6 +36,11 @@ def load(
         on CPU, bfloat16 on GPU and TPU.
       quantize: None, or "int8": matrices in int8 with one scale per output channel,
         activations rounded to int8 per row, sums in int32; `dtype` must then be None.
+      adapter: a LoRA adapter folder (adapter_config.json, adapter_model.safetensors),
+        merged into the weights of `source`, which must then be a folder or on the hub.
+      max_length: how many positions the model is to hold; None is what its files say. A
+        model with rotary frequencies of their own for long texts ("longrope") is loaded
+        for short ones unless more than those are asked for here.
 
     Returns:
       The model. `tokenizer` and `chat_template` are None where the source has none.
@@ -50,7 +60,14 @@ def load(
         )
     stored = quantize or dtype or backend().dtype
     path = weights.resolve(source)
-    return language_model(weights.load_model(path, dtype=stored, calibrate=_page))
+    loaded = weights.load_model(
+        path,
+        dtype=stored,
+        adapter=None if adapter is None else weights.resolve(adapter),
+        max_length=max_length,
+        calibrate=_page,
+    )
+    return language_model(loaded)
 
 
 def _page(checkpoint: weights.Checkpoint) -> np.ndarray | None:

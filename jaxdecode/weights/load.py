@@ -29,6 +29,7 @@ def load_model(
     path: str | Path,
     dtype: str = "float32",
     *,
+    adapter: str | Path | None = None,
     max_length: int | None = None,
     calibrate: Callable[[Checkpoint], np.ndarray | None] = lambda checkpoint: None,
 ) -> LoadedWeights:
@@ -41,6 +42,7 @@ def load_model(
         name.
       dtype: "float32", "bfloat16" or "int8", the type of the matrices. Norms and
         biases stay float32.
+      adapter: a LoRA adapter folder, merged into the folder's weights.
       max_length: how many positions the model is to hold, instead of what the checkpoint
         says. It decides which frequencies a model with two sets of them has
         (`RopeScaling` "longrope").
@@ -57,10 +59,10 @@ def load_model(
     check.choice("load_model", "dtype", dtype, (*STORED, "int8"))
     path = Path(path)
     read_as = "float32" if dtype == "int8" else dtype  # quantised from exact weights
-    if path.suffix == ".gguf" and path.is_file():
+    if path.suffix == ".gguf" and path.is_file() and adapter is None:
         checkpoint = open_converted(path, read_as)
     else:
-        checkpoint = open_checkpoint(path)
+        checkpoint = open_checkpoint(path, adapter)
     if max_length is not None:
         config = _with_room(checkpoint.config, max_length)
         checkpoint = replace(checkpoint, config=config)
@@ -74,10 +76,10 @@ def load_model(
 def _with_room(config: ModelConfig, max_length: int) -> ModelConfig:
     """Return the config for that many positions, of which no learned one is missing."""
     check.whole("load_model", "max_length", max_length, low=1)
-    if not config.is_rotary and max_length > config.max_length:
+    if not config.is_rotary and max_length != config.max_length:
         raise ValueError(
-            f"load_model: `max_length` must be at most {config.max_length}, the "
-            f"positions that the model has learned, got {max_length}."
+            f"load_model: `max_length` must be {config.max_length}, the positions that "
+            f"the model has learned, got {max_length}."
         )
     return replace(config, max_length=max_length)
 

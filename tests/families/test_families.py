@@ -1,57 +1,34 @@
 """Every family makes of a tiny checkpoint what Hugging Face transformers makes of it."""
 
 import functools
-import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 import jaxdecode as jd
 from jaxdecode.models import build
 from jaxdecode.native import is_available
 from jaxdecode.weights import load_model, open_checkpoint
-from tests.families.cases import CASES, NEW, prompts, weights
+from tests.families.cases import CASES, NEW, prompts
+from tests.families.checkpoints import GOLDEN, TABLE, empty, run, together, write
 
-GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
-TABLE = json.loads((GOLDEN / "families.json").read_text())
 LOGITS = np.load(GOLDEN / "families.npz")
 EVERY = pytest.mark.parametrize("name", CASES)
-COLUMNS = 48
 LONG = {"phi3_longrope_long": 64}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Return a function from a case to the folder of its checkpoint."""
-
-    @functools.cache
-    def of(name):
-        place, golden = tmp_path_factory.mktemp(name), TABLE[name]
-        (place / "config.json").write_text(json.dumps(golden["config"]))
-        is_offset = golden["config"]["model_type"].startswith("gemma")
-        save_file(weights(golden["shapes"], is_offset), place / "model.safetensors")
-        return place
-
-    return of
+    return functools.cache(lambda name: write(tmp_path_factory.mktemp(name), name))
 
 
 def load(folder, name, **options):
     if name in LONG:
         options["max_length"] = LONG[name]
     return load_model(folder(name), **options).model
-
-
-@jax.jit
-def run(model, tokens, positions, cache):
-    return model(tokens, positions, cache)
-
-
-def empty(model, rows):
-    return model.init_cache(rows, min(COLUMNS, model.max_length))
 
 
 def read(model, tokens, *, parts=None):
@@ -64,18 +41,6 @@ def read(model, tokens, *, parts=None):
         found.append(logits[0])
         start += size
     return np.concatenate(found)
-
-
-def together(model, rows):
-    """Logits of each prompt, read side by side."""
-    width = max(map(len, rows))
-    tokens = jnp.asarray([row + [0] * (width - len(row)) for row in rows], jnp.int32)
-    columns = jnp.arange(width, dtype=jnp.int32)
-    columns = jnp.broadcast_to(columns, tokens.shape)
-    logits, _ = run(model, tokens, columns, empty(model, len(rows)))
-    return [
-        found[: len(row)] for found, row in zip(np.asarray(logits), rows, strict=True)
-    ]
 
 
 @EVERY
