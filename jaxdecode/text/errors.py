@@ -9,5 +9,9 @@ class TokenizerError(ValueError):
     """A tokenizer is broken, not supported, or missing."""
 
 
+class UnsupportedTokenizerError(TokenizerError):
+    """A tokenizer is of a kind that is not known; its model runs on token ids."""
+
+
 class ChatTemplateError(ValueError):
     """A chat template is broken or missing, exceeded a limit, or refused the messages."""

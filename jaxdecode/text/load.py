@@ -1,5 +1,6 @@
 """From a model's name, folder or file to a `LanguageModel`."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxdecode import weights
 from jaxdecode.core import check
 from jaxdecode.core.platform import backend
 from jaxdecode.text.chat_template import ChatTemplate
-from jaxdecode.text.errors import TokenizerError
+from jaxdecode.text.errors import TokenizerError, UnsupportedTokenizerError
 from jaxdecode.text.gguf_tokenizer import from_gguf
 from jaxdecode.text.json_tokenizer import from_json
 from jaxdecode.text.language_model import LanguageModel
@@ -72,9 +73,9 @@ def load(
 
 def _page(checkpoint: weights.Checkpoint) -> np.ndarray | None:
     """Return tokens with which int8 weights are calibrated, if there is a tokenizer."""
-    if checkpoint.tokenizer is None:
+    tokenizer = _tokenizer(checkpoint)
+    if tokenizer is None:
         return None
-    tokenizer = load_tokenizer(checkpoint.tokenizer)
     return page_tokens(tokenizer, checkpoint.config.max_length)
 
 
@@ -84,7 +85,7 @@ def language_model(loaded: weights.LoadedWeights) -> LanguageModel:
     Args:
       loaded: the result of `weights.load_model`.
     """
-    tokenizer = load_tokenizer(loaded.tokenizer) if loaded.tokenizer else None
+    tokenizer = _tokenizer(loaded)
     return LanguageModel(
         loaded.model,
         config=loaded.config,
@@ -95,6 +96,17 @@ def language_model(loaded: weights.LoadedWeights) -> LanguageModel:
         chat_template=_chat_template(loaded, tokenizer),
         name=loaded.name,
     )
+
+
+def _tokenizer(facts: weights.Facts) -> Tokenizer | None:
+    """Return the tokenizer, if there is one of a known kind."""
+    if facts.tokenizer is None:
+        return None
+    try:
+        return load_tokenizer(facts.tokenizer)
+    except UnsupportedTokenizerError as error:
+        warnings.warn(f"{error} The model takes token ids.", stacklevel=3)
+        return None
 
 
 def load_tokenizer(source: weights.TokenizerSource) -> Tokenizer:
@@ -111,6 +123,8 @@ def load_tokenizer(source: weights.TokenizerSource) -> Tokenizer:
         return from_json(source.path)
     if source.kind == "gguf":
         return from_gguf(source.metadata)
+    if source.kind == "unsupported":
+        raise UnsupportedTokenizerError(f"load_tokenizer: {source.reason}.")
     raise TokenizerError(
         f"load_tokenizer: `source.kind` must be json or gguf, got {source.kind!r}."
     )

@@ -4,6 +4,7 @@ from jaxdecode.core.extras import needs
 
 with needs("jaxdecode.weights"):
     from jaxdecode.weights.checkpoint import Checkpoint as Checkpoint
+    from jaxdecode.weights.checkpoint import Facts as Facts
     from jaxdecode.weights.checkpoint import TokenizerSource as TokenizerSource
     from jaxdecode.weights.errors import CheckpointError as CheckpointError
     from jaxdecode.weights.errors import DownloadError as DownloadError

@@ -15,6 +15,7 @@ from jaxdecode.core.refusing import refusing
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.families import Naming
 from jaxdecode.weights import adapter as adapters
+from jaxdecode.weights import vocabulary
 from jaxdecode.weights.checkpoint import (
     Checkpoint,
     SpecialIds,
@@ -54,12 +55,11 @@ def _open(folder: Path, adapter: Path | None) -> Checkpoint:
     if raw is None:
         raise CheckpointError(_no_config(folder))
     config = read_config(raw)
-    tokenizer = member(folder, "tokenizer.json")
     eos_ids, bos_id, pad_id = _ids(folder, raw, config.vocab_size)
     return Checkpoint(
         config=config,
         tensors=_tensors(folder, adapter, config, find_format(raw)[1].tensors),
-        tokenizer=None if tokenizer is None else TokenizerSource("json", tokenizer),
+        tokenizer=_tokenizer(folder, raw),
         eos_ids=eos_ids,
         bos_id=bos_id,
         pad_id=pad_id,
@@ -237,6 +237,29 @@ def _chat_template(folder: Path) -> str | None:
         named = [t.get("template") for t in named if t.get("name") == "default"]
         template = named[-1] if named else None
     return template if isinstance(template, str) else None
+
+
+def _tokenizer(folder: Path, raw: dict[str, Any]) -> TokenizerSource | None:
+    """Return where the tokenizer comes from: the newest form that the folder has."""
+    path = member(folder, "tokenizer.json")
+    if path is not None:
+        return TokenizerSource("json", path)
+    settings = read_json(folder, "tokenizer_config.json") or {}
+    try:
+        model = member(folder, "tokenizer.model")
+        if model is not None:
+            found = vocabulary.from_sentencepiece(model, settings)
+            return TokenizerSource("gguf", metadata=found)
+        vocab, merges = read_json(folder, "vocab.json"), member(folder, "merges.txt")
+        if vocab is not None and merges is not None:
+            found = vocabulary.from_merges(vocab, merges, settings, raw)
+            return TokenizerSource("gguf", metadata=found)
+    except vocabulary.Unknown as error:
+        return TokenizerSource("unsupported", reason=str(error))
+    if member(folder, "tekken.json") is not None:
+        reason = "tekken.json is not supported; a tokenizer.json of the same model is"
+        return TokenizerSource("unsupported", reason=reason)
+    return None
 
 
 def _name(folder: Path) -> str:

@@ -20,7 +20,6 @@ from flax import nnx
 from jaxdecode.models.config import LLAMA_TRAITS, LayerKind, ModelConfig, Traits
 from jaxdecode.models.families import llama as kind
 from jaxdecode.models.families.errors import CheckpointError
-from jaxdecode.models.families.gguf_keys import GGUFKeys
 from jaxdecode.models.families.json_options import layer_count
 from jaxdecode.models.families.record import Architecture, Family, Format
 from jaxdecode.models.families.rope_options import longest, read_scaling, rope_group
@@ -118,11 +117,6 @@ NAMES = {
 FOLDER = dataclasses.replace(
     kind.FOLDER, names={**kind.FOLDER.names, **NAMES}, rule=plus_one
 )
-GGUF_NAMES = {
-    "attention_out_norm": "post_attention_norm",
-    "mlp_out_norm": "post_ffw_norm",
-}
-GGUF = dataclasses.replace(kind.GGUF, names={**kind.GGUF.names, **GGUF_NAMES})
 # Defaults of transformers where the key is absent.
 QUERY_SCALAR, WINDOW = 256, 4096
 LOCAL_THETA, GLOBAL_THETA = 10000.0, 1000000.0
@@ -200,25 +194,6 @@ def _group(name: str, group: Any) -> dict[str, Any]:
     return group
 
 
-def from_gguf_3(keys: GGUFKeys) -> dict[str, Any]:
-    """Return the fields of a Gemma 3 from the metadata of a GGUF file.
-
-    The file does not say which layers have the window: five of six, as published.
-    """
-    fields = kind.from_gguf(dataclasses.replace(GEMMA3, gguf_window=True), keys)
-    window, count = keys("attention.sliding_window", None), fields["num_layers"]
-    pattern = keys("attention.sliding_window_pattern", 6)
-    layers = tuple(i for i in range(count) if (i + 1) % pattern) if window else None
-    return fields | {
-        "activation": "gelu_pytorch_tanh",
-        "sliding_window": window or None,
-        "sliding_layers": layers,
-        "rope_theta": keys("rope.freq_base", GLOBAL_THETA),
-        "sliding_rope_theta": LOCAL_THETA,
-        "logit_cap": keys("final_logit_softcapping", None),
-    }
-
-
 GEMMA = Family(
     traits=TRAITS,
     config=GemmaConfig,
@@ -241,7 +216,6 @@ GEMMA = Family(
                 tensors=FOLDER,
                 reads=(CAPS[1], "query_pre_attn_scalar"),
             ),
-            gguf=Format(label="gemma3", read=from_gguf_3, tensors=GGUF),
         ),
     ),
 )
