@@ -4,7 +4,10 @@ import contextlib
 from collections.abc import Iterator
 
 EXTRAS = {
-    "text": ("safetensors", "gguf", "tokenizers", "huggingface_hub", "jinja2"),
+    "text": (
+        *("safetensors", "gguf", "tokenizers", "huggingface_hub", "jinja2"),
+        *("sentencepiece", "google"),
+    ),
     "cli": ("tyro", "rich"),
 }
 

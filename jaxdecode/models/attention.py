@@ -8,7 +8,6 @@ G = H / K query heads of a group, M = G * S rows of a product, D head size.
 """
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -30,6 +29,7 @@ from jaxdecode.models.layers import (
 from jaxdecode.models.matrix import batched_matmul
 from jaxdecode.models.rope import Rotation, rotation
 from jaxdecode.models.shared_attention import shared_place
+from jaxdecode.models.soft_cap import capped
 from jaxdecode.native import HEAD_MULTIPLE, attend_columns
 
 
@@ -59,14 +59,15 @@ class Place:
         q_BSHD: jax.Array,
         cache: KVCache | StackedCache,
         layer: Any,
-        window: int | None,
+        kind: LayerKind,
     ) -> jax.Array:
         """Return what scaled queries read from a layer of the cache, [B, S, H, D]."""
+        window = kind.window
         if isinstance(cache, StackedCache):
             stored, at = (cache.keys, cache.values), (self.positions, jnp.int32(layer))
             twin = functools.partial(_attend_visible, window=window)
             return attend_columns(q_BSHD, *stored, *at, window, twin)
-        return attend(q_BSHD, *cache.read(layer), self.masks[window])
+        return attend(q_BSHD, *cache.read(layer), self.masks[window], kind.score_cap)
 
 
 def place(
@@ -78,10 +79,13 @@ def place(
 
     Each kind of cache has its kind of place.
     """
-    kinds = {config.layer_kind(layer) for layer in range(config.num_layers)}
-    windows, rotary = {kind.window for kind in kinds}, {}
-    if config.is_rotary:
-        rotary = {kind: rotation(positions, kind, config.head_size) for kind in kinds}
+    kinds = dict.fromkeys(config.layer_kinds)
+    windows = {kind.window for kind in kinds}
+    rotary = {
+        kind: rotation(positions, kind, config.head_size)
+        for kind in kinds
+        if kind.rope_theta is not None
+    }
     if isinstance(cache, SharedCache):
         if positions.shape[1] == 1:
             cache = cache.open(positions[:, 0])
@@ -99,14 +103,16 @@ def empty_cache(
 ) -> KVCache | StackedCache:
     """Return a cache of zeros for `rows` sequences of up to `length` tokens.
 
-    The kernels attend to it if they read the weights, too, and can take such heads.
+    The kernels attend to it if they read the weights, too, and can take such heads and
+    such scores.
     """
     if not 1 <= length <= config.max_length:
         raise ValueError(
             f"init_cache: `length` must be in [1, {config.max_length}], the positions "
             f"the model can hold, got {length}."
         )
-    by_kernels = in_kernels and config.head_size % HEAD_MULTIPLE == 0
+    plain = all(kind.score_cap is None for kind in config.layer_kinds)
+    by_kernels = in_kernels and plain and config.head_size % HEAD_MULTIPLE == 0
     kind = StackedCache if by_kernels else KVCache
     return kind.empty(
         layers=config.num_layers,
@@ -149,16 +155,16 @@ class Attention(nnx.Module):
         self.k = Linear(width, kv_size, bias=always or config.qkv_bias, **kind)
         self.v = Linear(width, kv_size, bias=always or config.qkv_bias, **kind)
         self.o = Linear(q_size, width, bias=always or config.output_bias, **kind)
-        self.q_norm = RMSNorm(size, eps=config.norm_eps) if config.qk_norm else None
-        self.k_norm = RMSNorm(size, eps=config.norm_eps) if config.qk_norm else None
+        norms = self.make_norms(config)
+        self.q_norm, self.k_norm = norms or (None, None)
         self.head_size = size
         self.kind = config.layer_kind(layer)
-        self.scale = score_scale(config, layer)
+        self.scale = config.score_scale(layer)
 
     def __call__(
         self,
         x: jax.Array,
-        norm: RMSNorm | LayerNorm,
+        norm: RMSNorm | LayerNorm | None,
         where: Any,
         cache: Any,
         layer: Any,
@@ -167,21 +173,34 @@ class Attention(nnx.Module):
 
         Args:
           x: float32 [B, S, W].
-          norm: what normalises it.
+          norm: what normalises it; None is nothing.
           where: the tokens' `Place` in a cache of its kind.
           cache: what is remembered so far.
           layer: number of the block, which is where the cache keeps its columns; an int,
             or int32 () in a loop over blocks.
         """
-        q, k, v = map(self.heads, project(x, norm, self.q, self.k, self.v))
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = project(x, norm, self.q, self.k, self.v)
+        (q, k), v = self.normalised(q, k), self.heads(v)
         if self.kind in where.rotary:
             q, k = map(where.rotary[self.kind], (q, k))
         new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
         cache = cache.write(layer, new_k, new_v, where.starts)
-        mixed = where.attend(q * self.scale, cache, layer, self.kind.window)
+        mixed = where.attend(q * self.scale, cache, layer, self.kind)
         return self.o(mixed.reshape(*x.shape[:-1], -1)), cache
+
+    def make_norms(self, config: ModelConfig) -> tuple[RMSNorm, RMSNorm] | None:
+        """Return what normalises queries and keys, or None."""
+        if not config.qk_norm:
+            return None
+        size, eps = config.head_size, config.norm_eps
+        return RMSNorm(size, eps=eps), RMSNorm(size, eps=eps)
+
+    def normalised(self, q: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Split queries and keys into heads; normalise each where the config says so."""
+        q, k = self.heads(q), self.heads(k)
+        if self.q_norm is None or self.k_norm is None:
+            return q, k
+        return self.q_norm(q), self.k_norm(k)
 
     def heads(self, flat: jax.Array) -> jax.Array:
         """Split the last axis into heads: [B, S, H, D]."""
@@ -189,7 +208,11 @@ class Attention(nnx.Module):
 
 
 def attend(
-    q_BSHD: jax.Array, k_BKTD: jax.Array, v_BKTD: jax.Array, mask: jax.Array
+    q_BSHD: jax.Array,
+    k_BKTD: jax.Array,
+    v_BKTD: jax.Array,
+    mask: jax.Array,
+    cap: float | None = None,
 ) -> jax.Array:
     """Mix the values of the columns each token sees, by softmax of its scores.
 
@@ -198,6 +221,7 @@ def attend(
       k_BKTD: keys, float32 or bfloat16.
       v_BKTD: values, the same type.
       mask: bool [B, 1, 1, S, T].
+      cap: scores s become `cap * tanh(s / cap)`; None leaves them as they are.
 
     Returns:
       float32 [B, S, H, D].
@@ -206,7 +230,7 @@ def attend(
     kv = k_BKTD.shape[1]
     q_BKGSD = jnp.moveaxis(q_BSHD.reshape(b, s, kv, h // kv, d), 1, 3)
     scores_BKMT = batched_matmul(q_BKGSD.reshape(b, kv, -1, d), k_BKTD, contract=3)
-    scores = scores_BKMT.reshape(b, kv, h // kv, s, -1)
+    scores = capped(scores_BKMT.reshape(b, kv, h // kv, s, -1), cap)
     scores = jnp.where(mask, scores, NEG_INF)
     # A token sees its own column, so the maximum is finite.
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
@@ -221,9 +245,3 @@ def _attend_visible(q_BSHD, keys, values, positions, layer, *, window):
     keys, values = keys[:, layer], values[:, layer]
     mask = visible(positions, keys.shape[2], window)
     return attend(q_BSHD, as_numbers(keys), as_numbers(values), mask)
-
-
-def score_scale(config: ModelConfig, layer: int) -> float:
-    """Return what the scores of a layer are multiplied by."""
-    scale = 1.0 / math.sqrt(config.head_size) if config.scale_attention else 1.0
-    return scale / (layer + 1) if config.scale_by_layer else scale

@@ -44,6 +44,8 @@ def _loop(
 ) -> tuple[int, jax.Array, StackedCache]:
     """Run the blocks that repeat; return how many they were as well, 0 if none do."""
     parts = [nnx.split(block) for block in blocks]
+    if not all(_is_read_by_number(state) for _, state in parts):
+        return 0, x, cache
     period = _period([_kind(*part) for part in parts])
     rounds = len(blocks) // period
     if rounds < 2:
@@ -71,6 +73,12 @@ def _chosen(group: Sequence[tuple[Any, Any]], index: jax.Array) -> Any:
         is_leaf=lambda leaf: isinstance(leaf, Panels),
     )
     return nnx.merge(group[0][0], state)
+
+
+def _is_read_by_number(state: Any) -> bool:
+    """Return whether no matrix must be moved for a loop to choose it."""
+    leaves = jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, Panels))
+    return all(isinstance(leaf, Panels) or leaf.ndim < 2 for leaf in leaves)
 
 
 def _kind(graph: Any, state: Any) -> Any:

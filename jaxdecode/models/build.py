@@ -65,7 +65,7 @@ def build(
     lay_out = _in_panels if _is_native(native) else _as_it_is
     leaves = []
     for name, shape in wanted.items():
-        array = lay_out(_checked(name, params[name], shape))
+        array = lay_out(name, _checked(name, params[name], shape))
         leaves.append(array if put is None else put(name, array))
     return Frozen(leaves=tuple(leaves), definition=definition)
 
@@ -134,15 +134,17 @@ def _is_native(asked: bool | None) -> bool:
     return asked
 
 
-def _as_it_is(value: Any) -> jax.Array:
+def _as_it_is(name: str, value: Any) -> jax.Array:
+    del name
     if isinstance(value, jax.Array):
         return value  # it cannot change; one over a mapped file stays there
     # A copy: on CPU an alias of the caller's buffer would change when that does.
     return jnp.array(value, copy=True)
 
 
-def _in_panels(value: Any) -> Panels | jax.Array:
-    return pack(value) if value.ndim == 2 else _as_it_is(value)
+def _in_panels(name: str, value: Any) -> Panels | jax.Array:
+    is_matrix = value.ndim == 2 and name.endswith(".weight")
+    return pack(value) if is_matrix else _as_it_is(name, value)
 
 
 def _checked(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> Any:
@@ -164,8 +166,8 @@ def _draw(
     generator: np.random.Generator, name: str, shape: tuple[int, ...]
 ) -> np.ndarray:
     draw = generator.standard_normal(shape, np.float32)
-    if len(shape) == 2:
-        draw *= np.float32(shape[1] ** -0.5)
+    if len(shape) > 1:
+        draw *= np.float32(shape[-1] ** -0.5)
     elif name.endswith("norm.weight"):
         draw = np.float32(1.0) + np.float32(0.1) * draw
     else:

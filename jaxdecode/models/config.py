@@ -6,12 +6,14 @@ compiled program, since the object is hashable and holds no array.
 
 import dataclasses
 import math
-import numbers
 from typing import ClassVar
 
 from jaxdecode.core import check
+from jaxdecode.models import fields
+from jaxdecode.models.fields import positive as positive
+from jaxdecode.models.fields import sizes
+from jaxdecode.models.rope_scaling import RopeScaling as RopeScaling
 
-SCALINGS = ("linear", "llama3")
 # Fields with a default that every family has, beside the sizes. Any other field is a
 # switch of the families whose traits name it.
 COMMON = (
@@ -71,44 +73,6 @@ GPT2_TRAITS = Traits(
 
 
 @dataclasses.dataclass(frozen=True)
-class RopeScaling:
-    """Stretch rotary positions, for texts longer than those of the first training.
-
-    Args:
-      kind: "linear" divides every frequency by `factor`; "llama3" divides those whose
-        wavelength is beyond `original_max_length / low_freq_factor`, keeps those below
-        `original_max_length / high_freq_factor` and blends in between.
-      factor: the stretch, >= 1.
-      low_freq_factor: llama3 only, > 0.
-      high_freq_factor: llama3 only, > `low_freq_factor`.
-      original_max_length: llama3 only, positions of the original training.
-
-    Raises:
-      ValueError: for a kind that is not implemented or a factor out of range.
-
-    Reference: Meta AI, The Llama 3 Herd of Models, 2024, arXiv 2407.21783.
-    """
-
-    kind: str
-    factor: float
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_length: int = 8192
-
-    def __post_init__(self):
-        check.choice("RopeScaling", "kind", self.kind, SCALINGS)
-        positive(self, "factor", "low_freq_factor", "high_freq_factor")
-        _sizes(self, "original_max_length")
-        if self.factor < 1.0:
-            raise ValueError(f"RopeScaling: `factor` must be >= 1, got {self.factor}.")
-        if self.high_freq_factor <= self.low_freq_factor:
-            raise ValueError(
-                "RopeScaling: `high_freq_factor` must be > `low_freq_factor` "
-                f"({self.low_freq_factor}), got {self.high_freq_factor}."
-            )
-
-
-@dataclasses.dataclass(frozen=True)
 class LayerKind:
     """How attention looks at positions; layers of one kind share masks and angles.
 
@@ -116,11 +80,15 @@ class LayerKind:
       window: how many positions it looks back over, itself included; None is all.
       rope_theta: base of the rotary frequencies; None without rotary positions.
       rope_scaling: how they are stretched, or None.
+      rotary_size: how many numbers of a head are rotated, its first; None is all.
+      score_cap: scores s become `cap * tanh(s / cap)`; None leaves them as they are.
     """
 
     window: int | None
     rope_theta: float | None
     rope_scaling: RopeScaling | None
+    rotary_size: int | None = None
+    score_cap: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,6 +127,7 @@ class ModelConfig:
         the window; None is as in other layers.
       rope_theta: base of the rotary frequencies, > 0.
       rope_scaling: a `RopeScaling`, or None.
+      rotary_size: how many numbers of a head are rotated, its first; None is all. Even.
       scale_attention: gpt2: whether scores are divided by sqrt(D).
       scale_by_layer: gpt2: whether scores of layer i are also divided by i + 1.
 
@@ -190,6 +159,7 @@ class ModelConfig:
     sliding_rope_theta: float | None = None
     rope_theta: float = 10000.0
     rope_scaling: RopeScaling | None = None
+    rotary_size: int | None = None
     scale_attention: bool = True
     scale_by_layer: bool = False
 
@@ -249,19 +219,44 @@ class ModelConfig:
         if not self.is_rotary:
             return LayerKind(window, None, None)
         if window is None or self.sliding_rope_theta is None:
-            return LayerKind(window, self.rope_theta, self.rope_scaling)
-        return LayerKind(window, self.sliding_rope_theta, None)
+            scaling = self.rope_scaling and self.rope_scaling.within(self.max_length)
+            return LayerKind(window, self.rope_theta, scaling, self.rotary_size)
+        return LayerKind(window, self.sliding_rope_theta, None, self.rotary_size)
+
+    @property
+    def layer_kinds(self) -> tuple[LayerKind, ...]:
+        """The kind of each layer."""
+        return tuple(map(self.layer_kind, range(self.num_layers)))
+
+    def lone_layer(self, layer: int) -> "ModelConfig":
+        """Return the config of a model that has this one layer: alike ones are equal."""
+        return dataclasses.replace(
+            self,
+            num_layers=1,
+            sliding_window=self.window(layer),
+            sliding_layers=None,
+        )
+
+    def score_scale(self, layer: int) -> float:
+        """Return what the scores of a layer are multiplied by."""
+        scale = 1.0 / math.sqrt(self.head_size) if self.scale_attention else 1.0
+        return scale / (layer + 1) if self.scale_by_layer else scale
+
+    @property
+    def embedding_scale(self) -> float:
+        """What the vectors of tokens are multiplied by."""
+        return 1.0
 
     @property
     def _who(self) -> str:
         return type(self).__name__
 
     def _check_sizes(self) -> None:
-        _sizes(self, "vocab_size", "max_length", "width", "mlp_width")
-        _sizes(self, "num_layers", "num_heads")
-        for name in ("num_kv_heads", "head_dim", "sliding_window"):
+        sizes(self, "vocab_size", "max_length", "width", "mlp_width")
+        sizes(self, "num_layers", "num_heads")
+        for name in ("num_kv_heads", "head_dim", "sliding_window", "rotary_size"):
             if getattr(self, name) is not None:
-                _sizes(self, name)
+                sizes(self, name)
 
     def _check_booleans(self) -> None:
         for field in dataclasses.fields(self):
@@ -288,6 +283,12 @@ class ModelConfig:
                 f"{self._who}: `head_dim` must be even for rotary positions, "
                 f"got {self.head_size}."
             )
+        rotated = self.rotary_size
+        if rotated is not None and (rotated % 2 or rotated > self.head_size):
+            raise ValueError(
+                f"{self._who}: `rotary_size` must be even and at most the size of a "
+                f"head ({self.head_size}), got {rotated}."
+            )
 
     def _check_activation(self) -> None:
         allowed = self.traits.activations
@@ -298,17 +299,12 @@ class ModelConfig:
     def _check_window(self) -> None:
         if self.sliding_layers is None:
             return
-        layers = tuple(self.sliding_layers)
-        if self.sliding_window is None and layers:
+        if self.sliding_window is None and len(self.sliding_layers):
             raise ValueError(
                 f"{self._who}: `sliding_layers` must be None without `sliding_window`, "
-                f"got {check.short(layers)}."
+                f"got {check.short(self.sliding_layers)}."
             )
-        for layer in layers:
-            check.whole(
-                self._who, "sliding_layers", layer, low=0, high=self.num_layers - 1
-            )
-        object.__setattr__(self, "sliding_layers", tuple(sorted(map(int, layers))))
+        fields.layers(self, "sliding_layers", self.num_layers)
 
     def _check_scaling(self) -> None:
         scaling = self.rope_scaling
@@ -316,6 +312,12 @@ class ModelConfig:
             raise TypeError(
                 f"{self._who}: `rope_scaling` must be a RopeScaling or None, "
                 f"got {check.short(scaling)}."
+            )
+        planes = (self.rotary_size or self.head_size) // 2
+        if scaling and scaling.divisors and len(scaling.divisors) != planes:
+            raise ValueError(
+                f"{self._who}: `rope_scaling` must have a divisor for each of the "
+                f"{planes} planes of a head, got {len(scaling.divisors)}."
             )
 
     def _check_switches(self) -> None:
@@ -328,40 +330,3 @@ class ModelConfig:
                     f"{self._who}: `{field.name}` must be {field.default} for family "
                     f"{self.family!r}, got {check.short(getattr(self, field.name))}."
                 )
-
-
-def positive(node: ModelConfig | RopeScaling, *names: str) -> None:
-    """Check that fields are finite numbers > 0, and store them as floats.
-
-    Args:
-      node: the object being built; errors name its class.
-      *names: the fields.
-
-    Raises:
-      TypeError: for a value that is not a number.
-      ValueError: for one out of range.
-    """
-    for name in names:
-        value = getattr(node, name)
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise TypeError(
-                f"{type(node).__name__}: `{name}` must be a number, "
-                f"got {check.short(value)}."
-            )
-        if not 0.0 < float(value) < math.inf:
-            raise ValueError(
-                f"{type(node).__name__}: `{name}` must be finite and > 0, got {value}."
-            )
-        object.__setattr__(node, name, float(value))
-
-
-def _sizes(node: ModelConfig | RopeScaling, *names: str) -> None:
-    who = type(node).__name__
-    for name in names:
-        value = check.whole(who, name, getattr(node, name), low=1)
-        if value.ndim:
-            raise TypeError(
-                f"{who}: `{name}` must be one number, "
-                f"got {check.short(getattr(node, name))}."
-            )
-        object.__setattr__(node, name, int(value))

@@ -69,7 +69,9 @@ class Decoder(nnx.Module):
     def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         """Return the vectors that the first block reads, float32 [B, S, W]."""
         del positions
-        return self.embedding(tokens)
+        found = self.embedding(tokens)
+        scale = self.config.embedding_scale
+        return found if scale == 1.0 else found * scale
 
     def init_cache(self, rows: int, length: int) -> KVCache | StackedCache:
         """Return an empty cache for `rows` sequences of up to `length` tokens."""
@@ -143,4 +145,8 @@ class Decoder(nnx.Module):
 
     def _logits(self, x: jax.Array, at: jax.Array | None) -> jax.Array:
         x = x if at is None else take_column(x, at)
-        return project(x, self.norm, self.head or self.embedding)[0]
+        return self.finish(project(x, self.norm, self.head or self.embedding)[0])
+
+    def finish(self, logits: jax.Array) -> jax.Array:
+        """Return what the model says, given what its output map says."""
+        return logits

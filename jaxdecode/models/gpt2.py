@@ -39,11 +39,11 @@ class GPT2Block(nnx.Module):
     ) -> tuple[jax.Array, Any]:
         attended, cache = self.attention(x, self.attention_norm, where, cache, layer)
         x = x + attended
-        return x + self.mlp(self.mlp_norm(x)), cache
+        return x + self.mlp(x, self.mlp_norm), cache
 
 
 class MLP(nnx.Module):
-    """`down(act(up(x)))`.
+    """`down(act(up(n)))` of `n = norm(x)`.
 
     Args:
       config: sizes and switches.
@@ -53,12 +53,13 @@ class MLP(nnx.Module):
 
     def __init__(self, config: ModelConfig, dtype: str, rngs: nnx.Rngs | None):
         width, hidden = config.width, config.mlp_width
-        self.up = Linear(width, hidden, bias=True, dtype=dtype, rngs=rngs)
-        self.down = Linear(hidden, width, bias=True, dtype=dtype, rngs=rngs)
+        bias = config.has_biases or config.mlp_bias
+        self.up = Linear(width, hidden, bias=bias, dtype=dtype, rngs=rngs)
+        self.down = Linear(hidden, width, bias=bias, dtype=dtype, rngs=rngs)
         self.activation = config.activation
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.down(activation(self.activation)(self.up(x)))
+    def __call__(self, x: jax.Array, norm: LayerNorm) -> jax.Array:
+        return self.down(activation(self.activation)(self.up(norm(x))))
 
 
 class GPT2(Decoder):

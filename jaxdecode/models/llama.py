@@ -6,7 +6,7 @@ switches each of them sets. Generation is no business of this file.
 Reference: Touvron et al., LLaMA, 2023, arXiv 2302.13971.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
@@ -14,7 +14,7 @@ from flax import nnx
 from jaxdecode.models.attention import Attention
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.decoder import Decoder
-from jaxdecode.models.layers import Linear, RMSNorm, activation, project
+from jaxdecode.models.layers import LayerNorm, Linear, RMSNorm, activation, project
 
 
 class LlamaBlock(nnx.Module):
@@ -25,15 +25,28 @@ class LlamaBlock(nnx.Module):
       layer: index of the block.
       dtype: storage type of the weights.
       rngs: where initial weights come from; None for shapes without weights.
+
+    Attributes:
+      norm_class: class of the norms, made from (width, eps=...).
     """
+
+    norm_class: ClassVar[type[RMSNorm] | type[LayerNorm]] = RMSNorm
 
     def __init__(
         self, config: ModelConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
     ):
-        self.attention_norm = RMSNorm(config.width, eps=config.norm_eps)
+        norm = type(self).norm_class
+        self.attention_norm = norm(config.width, eps=config.norm_eps)
         self.attention = Attention(config, layer, dtype, rngs)
-        self.mlp_norm = RMSNorm(config.width, eps=config.norm_eps)
-        self.mlp = GatedMLP(config, dtype, rngs)
+        self.mlp_norm = norm(config.width, eps=config.norm_eps)
+        self.mlp = self.make_mlp(config, layer, dtype, rngs)
+
+    def make_mlp(
+        self, config: ModelConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
+    ) -> Any:
+        """Return the block's MLP, called as `mlp(x, norm)`."""
+        del layer
+        return GatedMLP(config, dtype, rngs)
 
     def __call__(
         self, x: jax.Array, where: Any, cache: Any, layer: Any
@@ -61,7 +74,7 @@ class GatedMLP(nnx.Module):
         self.down = Linear(hidden, width, bias=bias, dtype=dtype, rngs=rngs)
         self.activation = config.activation
 
-    def __call__(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
+    def __call__(self, x: jax.Array, norm: RMSNorm | LayerNorm | None) -> jax.Array:
         gate, up = project(x, norm, self.gate, self.up)
         return self.down(activation(self.activation)(gate) * up)
 

@@ -6,7 +6,6 @@ float32, by one compiled program: a model that is mapped from a file is never in
 as a whole.
 """
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -44,10 +43,11 @@ def input_moments(
         shape = ROWS, min(LENGTH, config.max_length)
         tokens = np.random.default_rng(0).integers(0, config.vocab_size, shape)
     x = jnp.asarray(np.asarray(params["embedding.weight"][tokens], np.float32))
+    x = x * config.embedding_scale
     found: dict[str, Inputs] = {}
     for layer in range(config.num_layers):
         prefix = f"layers.{layer}."
-        x, moments = _read(_lone_layer(config, layer), _weights(params, prefix), x)
+        x, moments = _read(config.lone_layer(layer), _weights(params, prefix), x)
         found |= {prefix + name: _inputs(value) for name, value in moments.items()}
     norm = RMSNorm(config.width, eps=config.norm_eps)
     norm.weight[...] = jnp.asarray(params["norm.weight"], jnp.float32)
@@ -77,16 +77,6 @@ def _block(config: ModelConfig, weights: dict[str, jax.Array]) -> Any:
         for path, _ in paths
     ]
     return nnx.merge(graph, jax.tree.unflatten(structure, [weights[n] for n in names]))
-
-
-def _lone_layer(config: ModelConfig, layer: int) -> ModelConfig:
-    """Return the config of a model that has this one layer: alike layers are equal."""
-    return dataclasses.replace(
-        config,
-        num_layers=1,
-        sliding_window=config.window(layer),
-        sliding_layers=None,
-    )
 
 
 def _weights(params: Mapping[str, Any], prefix: str) -> dict[str, jax.Array]:

@@ -154,15 +154,18 @@ class QuantizedParams(Mapping[str, Any]):
         matrix = f"{name.removesuffix('.scale')}.weight" if _is_scale(name) else name
         if self._last[0] != matrix:
             value = self._params[matrix]
-            if np.ndim(value) != 2:
+            if np.ndim(value) < 2:
                 return value
-            pair = quantize_matrix(np.asarray(value), self._inputs(matrix))
+            shape = value.shape  # of several matrices, one below the other
+            rows = np.asarray(value).reshape(-1, shape[-1])
+            levels, scale = quantize_matrix(rows, self._inputs(matrix))
+            pair = (levels.reshape(shape), scale.reshape(shape[:-1]))
             self._last = (matrix, pair)
         return self._last[1][int(_is_scale(name))]
 
     def __iter__(self) -> Iterator[str]:
         for name, value in self._params.items():
-            if np.ndim(value) == 2:
+            if np.ndim(value) >= 2:
                 yield f"{name.removesuffix('.weight')}.scale"
             yield name
 

@@ -17,6 +17,7 @@ from jaxdecode.core.pytree import pytree
 from jaxdecode.models.config import LayerKind
 from jaxdecode.models.matrix import batched_matmul
 from jaxdecode.models.rope import Rotation
+from jaxdecode.models.soft_cap import capped
 
 
 @pytree
@@ -35,18 +36,18 @@ class SharedPlace:
     rotary: dict[LayerKind, Rotation]
 
     def attend(
-        self, q_BSHD: jax.Array, cache: SharedCache, layer: int, window: int | None
+        self, q_BSHD: jax.Array, cache: SharedCache, layer: int, kind: LayerKind
     ) -> jax.Array:
         """Return what scaled queries [B * N, 1, H, D] read from a layer."""
         prompt, added = cache.prompts.read(layer), cache.read(layer)
-        prompt_mask, added_mask = self.masks[window]
+        prompt_mask, added_mask = self.masks[kind.window]
         b, kv, _, d = added[0].shape
         n = cache.beams
         q_BNKGD = q_BSHD.reshape(b, n, kv, -1, d)
         q_BKMD = jnp.swapaxes(q_BNKGD, 1, 2).reshape(b, kv, -1, d)
         scores = (
-            _scores(q_BKMD, prompt[0], prompt_mask),
-            _scores(q_BKMD, added[0], added_mask),
+            _scores(q_BKMD, prompt[0], prompt_mask, kind.score_cap),
+            _scores(q_BKMD, added[0], added_mask, kind.score_cap),
         )
         # A beam sees its own column, so the maximum is finite.
         top = jnp.maximum(*(jnp.max(s, axis=-1, keepdims=True) for s in scores))
@@ -92,10 +93,12 @@ def _masks(positions: jax.Array, cache: SharedCache, window: int | None):
     return prompt[:, None, :, None], added[:, None, :, None]
 
 
-def _scores(q_BKMD: jax.Array, keys: jax.Array, mask: jax.Array) -> jax.Array:
+def _scores(
+    q_BKMD: jax.Array, keys: jax.Array, mask: jax.Array, cap: float | None
+) -> jax.Array:
     """Return masked scores [B, K, M, columns]; rows are beam-major in M."""
     b, kv, m, _ = q_BKMD.shape
     beams = mask.shape[2]
     scores = batched_matmul(q_BKMD, keys, contract=3)
-    scores = scores.reshape(b, kv, beams, m // beams, -1)
+    scores = capped(scores.reshape(b, kv, beams, m // beams, -1), cap)
     return jnp.where(mask, scores, NEG_INF).reshape(b, kv, m, -1)

@@ -25,7 +25,12 @@ QUANTIZERS = (None, "int8")
 
 
 def load(
-    source: str | Path, dtype: str | None = None, quantize: str | None = None
+    source: str | Path,
+    dtype: str | None = None,
+    quantize: str | None = None,
+    *,
+    adapter: str | Path | None = None,
+    max_length: int | None = None,
 ) -> LanguageModel:
     """Load a language model with its tokenizer and chat template.
 
@@ -36,6 +41,11 @@ def load(
         on CPU, bfloat16 on GPU and TPU.
       quantize: None, or "int8": matrices in int8 with one scale per output channel,
         activations rounded to int8 per row, sums in int32; `dtype` must then be None.
+      adapter: a LoRA adapter folder (adapter_config.json, adapter_model.safetensors),
+        merged into the weights of `source`, which must then be a folder or on the hub.
+      max_length: how many positions the model is to hold; None is what its files say. A
+        model with rotary frequencies of their own for long texts ("longrope") is loaded
+        for short ones unless more than those are asked for here.
 
     Returns:
       The model. `tokenizer` and `chat_template` are None where the source has none; a
@@ -57,7 +67,14 @@ def load(
         )
     stored = quantize or dtype or backend().dtype
     path = weights.resolve(source)
-    return language_model(weights.load_model(path, dtype=stored, calibrate=_page))
+    loaded = weights.load_model(
+        path,
+        dtype=stored,
+        adapter=None if adapter is None else weights.resolve(adapter),
+        max_length=max_length,
+        calibrate=_page,
+    )
+    return language_model(loaded)
 
 
 def _page(checkpoint: weights.Checkpoint) -> np.ndarray | None:
@@ -147,6 +164,8 @@ def load_tokenizer(source: weights.TokenizerSource) -> Tokenizer:
         return from_json(source.path)
     if source.kind == "gguf":
         return from_gguf(source.metadata)
+    if source.kind == "unsupported":
+        raise UnsupportedTokenizerError(f"load_tokenizer: {source.reason}.")
     raise TokenizerError(
         f"load_tokenizer: `source.kind` must be json or gguf, got {source.kind!r}."
     )

@@ -22,16 +22,19 @@ class TokenizerSource:
     """Where a tokenizer comes from.
 
     Attributes:
-      kind: "json" (a file) or "gguf" (metadata).
+      kind: "json" (a file), "gguf" (metadata, also of files that hold the same), or
+        "unsupported".
       path: the tokenizer.json, for "json".
       metadata: for "gguf", the `tokenizer.ggml.*` entries without that prefix, as plain
         values (`tokens`, `merges`, `token_type`, `scores`, `model`, `pre`,
         `bos_token_id`, `add_bos_token`, ...), and `chat_template`.
+      reason: for "unsupported", what the folder has instead.
     """
 
     kind: str
     path: Path | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +94,8 @@ class Tensors(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         source = self._layout[name]
-        return source.convert(self._files[source.name].read(source.name))
+        parts = [source.convert(self._files[n].read(n)) for n in source.names]
+        return np.stack(parts) if source.is_stacked else parts[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layout)

@@ -30,6 +30,11 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "residual_multiplier": (None, 1.0),
     "attention_multiplier": (None,),
     "attention_chunk_size": (None,),
+    "query_pre_attn_scalar": (None,),
+    "use_bidirectional_attention": (None, False),
+    "no_rope_layers": (None, []),
+    "qk_layernorm": (None, False),
+    "use_parallel_residual": (None, False),
 }
 
 

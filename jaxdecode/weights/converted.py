@@ -259,8 +259,8 @@ def _seal(metadata: Mapping[str, str]) -> str:
 def _config(values: dict[str, Any]) -> ModelConfig:
     if values["rope_scaling"] is not None:
         values["rope_scaling"] = RopeScaling(**values["rope_scaling"])
-    if values["sliding_layers"] is not None:
-        values["sliding_layers"] = tuple(values["sliding_layers"])
+    for name, value in values.items():
+        values[name] = tuple(value) if isinstance(value, list) else value
     return family_named(values["family"]).config(**values)
 
 

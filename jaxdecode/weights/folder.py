@@ -14,6 +14,8 @@ from jaxdecode.core.check import short
 from jaxdecode.core.refusing import refusing
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.families import Naming
+from jaxdecode.weights import adapter as adapters
+from jaxdecode.weights import vocabulary
 from jaxdecode.weights.checkpoint import (
     Checkpoint,
     SpecialIds,
@@ -26,6 +28,8 @@ from jaxdecode.weights.errors import PICKLES, CheckpointError, listing
 from jaxdecode.weights.names import account, layout_of, require_plausible
 from jaxdecode.weights.safetensors_file import SafetensorsFile
 from jaxdecode.weights.special import all_ids, named_texts, sampling_settings
+from jaxdecode.weights.table import TensorFile
+from jaxdecode.weights.wrapped import without_wrappers
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -35,30 +39,29 @@ TEMPLATE_MAX = 2**20
 FILE_NAME_MAX = 255  # bytes, on all file systems in use
 
 
-def open_folder(folder: str | Path) -> Checkpoint:
+def open_folder(folder: str | Path, adapter: str | Path | None = None) -> Checkpoint:
     """Open a model folder (see `opening.open_checkpoint`)."""
     folder = Path(folder)
     try:
         with refusing(CheckpointError, "the model cannot be read"):
-            return _open(folder)
+            return _open(folder, None if adapter is None else Path(adapter))
     except CheckpointError as error:
         if str(error).startswith(str(folder)):
             raise
         raise CheckpointError(f"{folder}: {error}") from error
 
 
-def _open(folder: Path) -> Checkpoint:
+def _open(folder: Path, adapter: Path | None) -> Checkpoint:
     raw = read_json(folder, "config.json")
     if raw is None:
         raise CheckpointError(_no_config(folder))
     config = read_config(raw)
-    tokenizer = member(folder, "tokenizer.json")
     generation = read_json(folder, "generation_config.json") or {}
     eos_ids, bos_id, pad_id = _ids(generation, raw, config.vocab_size)
     return Checkpoint(
         config=config,
-        tensors=_tensors(folder, config, find_format(raw)[1].tensors),
-        tokenizer=None if tokenizer is None else TokenizerSource("json", tokenizer),
+        tensors=_tensors(folder, adapter, config, find_format(raw)[1].tensors),
+        tokenizer=_tokenizer(folder, raw),
         eos_ids=eos_ids,
         bos_id=bos_id,
         pad_id=pad_id,
@@ -119,18 +122,27 @@ def read_json(folder: Path, name: str) -> dict[str, Any] | None:
     return value
 
 
-def _tensors(folder: Path, config: ModelConfig, naming: Naming) -> Tensors:
+def _tensors(
+    folder: Path, adapter: Path | None, config: ModelConfig, naming: Naming
+) -> Tensors:
     """Open the weights and account for every one of them."""
-    files = _weights(folder)
+    files = without_wrappers(_weights(folder))
+    if adapter is not None:
+        files = _adapted(files, adapter, naming.prefix)
     stored = {name: file.tensors[name] for name, file in files.items()}
     require_plausible(config, stored)
     layout = layout_of(config, naming, stored)
     head = f"{naming.names['head']}.weight"
     if config.tied_output and head in stored:
-        _require_equal(files, layout["embedding.weight"].name, head)
+        _require_equal(files, layout["embedding.weight"].names[0], head)
         del stored[head]
+    if not config.tied_output and head not in stored:
+        raise CheckpointError(
+            f"{head} is missing, and `tie_word_embeddings` is false in config.json or by "
+            "default; set it to true if the embedding is the output map, too."
+        )
     account(layout, stored, naming.ignored)
-    used = {source.name for source in layout.values()}
+    used = {name for source in layout.values() for name in source.names}
     wrong = [f"{n} is {stored[n].dtype}" for n in used if stored[n].dtype not in FLOATS]
     if wrong:
         kinds = ", ".join(FLOATS)
@@ -198,7 +210,23 @@ def _shards(folder: Path, places: Any) -> dict[str, SafetensorsFile]:
     return {name: opened[shard] for name, shard in places.items()}
 
 
-def _require_equal(files: dict[str, SafetensorsFile], a: str, b: str) -> None:
+def _adapted(
+    files: dict[str, TensorFile], folder: Path, prefix: str
+) -> dict[str, TensorFile]:
+    """Return the base's tensors with the changes of the adapter in a folder."""
+    try:
+        options = read_json(folder, adapters.CONFIG)
+        if options is None:
+            raise CheckpointError(f"there is no {adapters.CONFIG}.")
+        tensors = adapters.open_tensors(member(folder, adapters.WEIGHTS), folder)
+        return adapters.merged(files, options, tensors, prefix)
+    except CheckpointError as error:
+        if str(error).startswith(str(folder)):
+            raise
+        raise CheckpointError(f"adapter {folder}: {error}") from error
+
+
+def _require_equal(files: dict[str, TensorFile], a: str, b: str) -> None:
     if a in files and not np.array_equal(files[a].read(a), files[b].read(b)):
         raise CheckpointError(
             f"tie_word_embeddings is true, but {b} differs from {a}; one of them would "
@@ -222,6 +250,29 @@ def _chat_template(folder: Path) -> str | None:
     return template if isinstance(template, str) else None
 
 
+def _tokenizer(folder: Path, raw: dict[str, Any]) -> TokenizerSource | None:
+    """Return where the tokenizer comes from: the newest form that the folder has."""
+    path = member(folder, "tokenizer.json")
+    if path is not None:
+        return TokenizerSource("json", path)
+    settings = read_json(folder, "tokenizer_config.json") or {}
+    try:
+        model = member(folder, "tokenizer.model")
+        if model is not None:
+            found = vocabulary.from_sentencepiece(model, settings)
+            return TokenizerSource("gguf", metadata=found)
+        vocab, merges = read_json(folder, "vocab.json"), member(folder, "merges.txt")
+        if vocab is not None and merges is not None:
+            found = vocabulary.from_merges(vocab, merges, settings, raw)
+            return TokenizerSource("gguf", metadata=found)
+    except vocabulary.Unknown as error:
+        return TokenizerSource("unsupported", reason=str(error))
+    if member(folder, "tekken.json") is not None:
+        reason = "tekken.json is not supported; a tokenizer.json of the same model is"
+        return TokenizerSource("unsupported", reason=reason)
+    return None
+
+
 def _name(folder: Path) -> str:
     root = folder.resolve()
     if root.parent.name == "snapshots":  # hub cache: models--org--name/snapshots/commit
@@ -230,12 +281,18 @@ def _name(folder: Path) -> str:
 
 
 def _no_config(folder: Path) -> str:
+    options = read_json(folder, adapters.CONFIG)
+    if options is not None:
+        return adapters.said_of(options)
     ggufs = sorted(path.name for path in folder.glob("*.gguf"))
     hint = f" Give the file itself: {ggufs[0]}." if ggufs else ""
     return f"there is no config.json.{hint}"
 
 
 def _no_weights(folder: Path) -> str:
+    options = read_json(folder, adapters.CONFIG)
+    if options is not None:
+        return adapters.said_of(options)
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
     if pickles:
         return (

@@ -1,14 +1,14 @@
 """From a path to a model that runs: open, convert to the storage type, build."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from jaxdecode.core import check
-from jaxdecode.models import Frozen, build
+from jaxdecode.models import Frozen, ModelConfig, build
 from jaxdecode.weights.checkpoint import Checkpoint, Facts
 from jaxdecode.weights.converted import STORED, open_converted, storage
 from jaxdecode.weights.opening import open_checkpoint
@@ -29,6 +29,8 @@ def load_model(
     path: str | Path,
     dtype: str = "float32",
     *,
+    adapter: str | Path | None = None,
+    max_length: int | None = None,
     calibrate: Callable[[Checkpoint], np.ndarray | None] = lambda checkpoint: None,
 ) -> LoadedWeights:
     """Load a model from a local folder or `.gguf` file.
@@ -40,6 +42,10 @@ def load_model(
         name.
       dtype: "float32", "bfloat16" or "int8", the type of the matrices. Norms and
         biases stay float32.
+      adapter: a LoRA adapter folder, merged into the folder's weights.
+      max_length: how many positions the model is to hold, instead of what the checkpoint
+        says. It decides which frequencies a model with two sets of them has
+        (`RopeScaling` "longrope").
       calibrate: for int8, returns the tokens [B, S] that `build` reads first.
 
     Returns:
@@ -53,15 +59,29 @@ def load_model(
     check.choice("load_model", "dtype", dtype, (*STORED, "int8"))
     path = Path(path)
     read_as = "float32" if dtype == "int8" else dtype  # quantised from exact weights
-    if path.suffix == ".gguf" and path.is_file():
+    if path.suffix == ".gguf" and path.is_file() and adapter is None:
         checkpoint = open_converted(path, read_as)
     else:
-        checkpoint = open_checkpoint(path)
+        checkpoint = open_checkpoint(path, adapter)
+    if max_length is not None:
+        config = _with_room(checkpoint.config, max_length)
+        checkpoint = replace(checkpoint, config=config)
     tensors = checkpoint.tensors if dtype == "int8" else _OnDevice(checkpoint, dtype)
     calibration = calibrate(checkpoint) if dtype == "int8" else None
     model = build(checkpoint.config, tensors, dtype, calibration=calibration)
     facts = {f.name: getattr(checkpoint, f.name) for f in fields(Facts)}
     return LoadedWeights(model=model, **facts)
+
+
+def _with_room(config: ModelConfig, max_length: int) -> ModelConfig:
+    """Return the config for that many positions, of which no learned one is missing."""
+    check.whole("load_model", "max_length", max_length, low=1)
+    if not config.is_rotary and max_length != config.max_length:
+        raise ValueError(
+            f"load_model: `max_length` must be {config.max_length}, the positions that "
+            f"the model has learned, got {max_length}."
+        )
+    return replace(config, max_length=max_length)
 
 
 class _OnDevice(Mapping[str, jax.Array]):

@@ -24,14 +24,16 @@ class Source:
     """One parameter's origin.
 
     Attributes:
-      name: the stored tensor.
-      shape: the shape it must have.
-      convert: from the stored array to our parameter.
+      names: the stored tensor, or one for each expert.
+      shape: the shape each must have.
+      convert: from a stored array to our parameter, or to an expert's part of it.
+      is_stacked: whether the parts are put together along a new first axis.
     """
 
-    name: str
+    names: tuple[str, ...]
     shape: tuple[int, ...]
     convert: Convert
+    is_stacked: bool = False
 
 
 def layout_of(
@@ -56,7 +58,13 @@ def layout_of(
         else:
             before = "" if name in naming.unprefixed else prefix
             place = before + naming.names[name]
-        layout[ours] = Source(f"{place}.{suffix}", *naming.rule(config, name, shape))
+        place = f"{place}.{suffix}"
+        if "{}" in place:
+            stored_names = tuple(place.format(expert) for expert in range(shape[0]))
+            rule = naming.rule(config, name, shape[1:])
+            layout[ours] = Source(stored_names, *rule, is_stacked=True)
+        else:
+            layout[ours] = Source((place,), *naming.rule(config, name, shape))
     return layout
 
 
@@ -107,7 +115,7 @@ def account(
     Raises:
       CheckpointError: naming what is missing, unexpected or of another shape.
     """
-    wanted = {source.name: source for source in layout.values()}
+    wanted = {name: source for source in layout.values() for name in source.names}
     problems = [f"{name} is missing" for name in wanted if name not in stored]
     for name, entry in stored.items():
         if name not in wanted:

@@ -13,11 +13,12 @@ from jaxdecode.weights.safetensors_file import SafetensorsFile
 from jaxdecode.weights.table import Entry, TensorFile
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
+def open_checkpoint(path: str | Path, adapter: str | Path | None = None) -> Checkpoint:
     """Open a folder in Hugging Face form, or a `.gguf` file.
 
     Args:
       path: the folder (config.json and safetensors) or the file.
+      adapter: a LoRA adapter folder, whose changes the tensors have when they are read.
 
     Returns:
       The model; every tensor is accounted for and none is read.
@@ -31,7 +32,12 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder.")
     if path.is_dir():
-        return open_folder(path)
+        return open_folder(path, adapter)
+    if adapter is not None:
+        raise CheckpointError(
+            f"{path}: an adapter must be given with the folder of its base, whose names "
+            "it has; a file does not have them."
+        )
     if path.suffix == ".gguf":
         # Here, because the `gguf` library is needed for nothing else: not for folders,
         # and not where a converted copy of the file is kept.

@@ -13,6 +13,8 @@ HUB_PATTERNS = (
     "*.json",
     "*.safetensors",
     "*.jinja",
+    "tokenizer.model",
+    "merges.txt",
 )  # no pickle, no code, no subfolder
 
 

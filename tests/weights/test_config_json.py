@@ -24,6 +24,12 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
+LONGROPE = {
+    "type": "longrope",
+    "factor": 2.0,
+    "short_factor": [1.0, 2.0],
+    "long_factor": [1.0, 2.0],
+}
 
 
 def changed(architecture="LlamaForCausalLM", **options):
@@ -108,8 +114,30 @@ def test_linear_scaling_is_read():
         ({"architectures": ["MambaForCausalLM"]}, "got MambaForCausalLM"),
         ({"architectures": ["A", "B"]}, "architecture must be one of"),
         ({"architectures": None}, "names no architecture"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "'yarn'"),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "'dynamic'"),
+        ({"rope_scaling": {"rope_type": "ntk", "factor": 2.0}}, "'ntk'"),
+        ({"rope_scaling": {"type": "su", "factor": 2.0}}, "'su'"),
+        ({"rope_scaling": {"type": ["yarn"], "factor": 2.0}}, "of type .'yarn'."),
+        ({"rope_scaling": {"factor": 2.0}}, "must name its `rope_type`"),
+        ({"rope_parameters": {"mscale": 2.0}}, "must name its `rope_type`"),
+        ({"rope_scaling": {"type": "dynamic"}}, "`rope_scaling.factor` is missing"),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": "2"}},
+            "`factor` must be a finite",
+        ),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2.0, "beta_fast": -1}},
+            "`beta_fast` must be finite and > 0",
+        ),
+        (
+            {"rope_scaling": {"type": "longrope", "factor": 2.0}},
+            "`rope_scaling.short_factor` is missing",
+        ),
+        ({"rope_scaling": LONGROPE | {"long_factor": [1.0]}}, "`long_factors` must be"),
+        (
+            {"rope_scaling": LONGROPE | {"short_factor": "ab"}},
+            "`short_factors` must be",
+        ),
+        ({"rope_scaling": LONGROPE}, "each of the 3 planes of a head, got 2"),
         ({"rope_scaling": {"type": "linear"}}, "`rope_scaling.factor` is missing"),
         ({"rope_scaling": {"type": "linear", "factor": 0.5}}, "must be >= 1"),
         ({"rope_scaling": [1]}, "`rope_scaling` must be an object"),

@@ -2,13 +2,29 @@
 
 from collections.abc import Iterator
 
+from jaxdecode.models.families.gemma import GEMMA
 from jaxdecode.models.families.gpt2 import GPT2
+from jaxdecode.models.families.granite import GRANITE
 from jaxdecode.models.families.llama import LLAMA
+from jaxdecode.models.families.mixture import MIXTURE
+from jaxdecode.models.families.olmo2 import OLMO2
+from jaxdecode.models.families.phi3 import PHI3
 from jaxdecode.models.families.record import Architecture, Family
+from jaxdecode.models.families.smollm3 import SMOLLM3
+from jaxdecode.models.families.stablelm import STABLELM
+from jaxdecode.models.families.starcoder2 import STARCODER2
 
 FAMILIES: tuple[Family, ...] = (
     LLAMA,
     GPT2,
+    GEMMA,
+    GRANITE,
+    MIXTURE,
+    OLMO2,
+    PHI3,
+    SMOLLM3,
+    STABLELM,
+    STARCODER2,
 )
 
 

@@ -1,10 +1,13 @@
 """Options of a `config.json`: what is missing or out of range is refused by its name."""
 
+import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
 from jaxdecode.core.check import short
 from jaxdecode.models.families.errors import CheckpointError
+from jaxdecode.models.fields import as_float
 
 LAYERS_MAX = 1024  # bounds what is enumerated before any weight was seen
 
@@ -32,3 +35,17 @@ def layer_count(raw: Mapping[str, Any], name: str) -> int:
             f"config.json: `{name}` must be in [1, {LAYERS_MAX}], got {short(count)}."
         )
     return count
+
+
+def number(name: str, value: Any) -> float:
+    """Return an option's value as a float.
+
+    Raises:
+      CheckpointError: if it is not a finite number.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(as_float(value)):
+        raise CheckpointError(
+            f"config.json: `{name}` must be a finite number, got {short(value)}."
+        )
+    return float(value)

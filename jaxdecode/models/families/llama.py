@@ -9,17 +9,17 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from jaxdecode.core.check import short
-from jaxdecode.models.config import LLAMA_TRAITS, SCALINGS, ModelConfig, RopeScaling
+from jaxdecode.models.config import LLAMA_TRAITS, ModelConfig, RopeScaling
 from jaxdecode.models.families.errors import CheckpointError
 from jaxdecode.models.families.gguf_keys import GGUFKeys, sizes
-from jaxdecode.models.families.json_options import layer_count, need
+from jaxdecode.models.families.json_options import layer_count, need, number
 from jaxdecode.models.families.record import Architecture, Family, Format, Naming
+from jaxdecode.models.families.rope_options import Rope, longest, read_rope
 from jaxdecode.models.families.storage import paired
 from jaxdecode.models.llama import Llama
 from jaxdecode.models.rope import frequencies
@@ -68,12 +68,6 @@ GGUF = Naming(
 )
 PAIRED_GGUF = dataclasses.replace(GGUF, rule=paired)
 
-SCALING_KEYS = {
-    "factor": "factor",
-    "low_freq_factor": "low_freq_factor",
-    "high_freq_factor": "high_freq_factor",
-    "original_max_length": "original_max_position_embeddings",
-}
 LAYER_TYPES = ("full_attention", "sliding_attention")
 # Defaults of transformers where the key is absent; a window of null is no window.
 QWEN_WINDOW_START = 28
@@ -92,7 +86,12 @@ def no_window(raw: Mapping[str, Any], types: list[str] | None) -> Window:
 def window_on_every_layer(raw: Mapping[str, Any], types: list[str] | None) -> Window:
     """Every layer has the window, unless layer types are given."""
     window = raw.get("sliding_window", MISTRAL_WINDOW)
-    return _on_sliding_layers(window, types) if types is not None else (window, None)
+    return on_sliding_layers(window, types) if types is not None else (window, None)
+
+
+def window_if_given(raw: Mapping[str, Any], types: list[str] | None) -> Window:
+    """Every layer has the window, if there is one."""
+    return raw.get("sliding_window"), None
 
 
 def window_on_late_layers(raw: Mapping[str, Any], types: list[str] | None) -> Window:
@@ -103,10 +102,10 @@ def window_on_late_layers(raw: Mapping[str, Any], types: list[str] | None) -> Wi
         first = raw.get("max_window_layers", QWEN_WINDOW_START)
         count = layer_count(raw, "num_hidden_layers")
         types = [LAYER_TYPES[i >= first] for i in range(count)]
-    return _on_sliding_layers(raw.get("sliding_window"), types)
+    return on_sliding_layers(raw.get("sliding_window"), types)
 
 
-def _on_sliding_layers(window: int | None, types: list[str]) -> Window:
+def on_sliding_layers(window: int | None, types: list[str]) -> Window:
     layers = tuple(i for i, t in enumerate(types) if t == "sliding_attention")
     return (None, None) if window is None or not layers else (window, layers)
 
@@ -123,6 +122,14 @@ class Variant:
       head_dim: default of `head_dim`; None is width / heads.
       kv_heads_default: whether a missing `num_key_value_heads` means as many as heads.
         Elsewhere transformers would fill in a constant of the class: better to ask.
+      tied: default of `tie_word_embeddings`.
+      rope_theta: default base of the rotary frequencies.
+      rotary_part: default of `partial_rotary_factor`.
+      ropes: other names of kinds of scaling.
+      eps_key: the option that is added inside norms.
+      eps: its default.
+      activation_key: the option that names the activation.
+      activation: its default.
       window: from the options and the checked layer types to the sliding window and its
         layers (None is all of them).
       gguf_window: whether a window in a GGUF file is one for every layer. Elsewhere the
@@ -135,6 +142,14 @@ class Variant:
     mlp_bias: bool = False
     head_dim: int | None = None
     kv_heads_default: bool = False
+    tied: bool = False
+    rope_theta: float = 10000.0
+    rotary_part: float = 1.0
+    ropes: Mapping[str, str] = field(default_factory=dict)
+    eps_key: str = "rms_norm_eps"
+    eps: float = 1e-6
+    activation_key: str = "hidden_act"
+    activation: str = "silu"
     window: Callable[[Mapping[str, Any], list[str] | None], Window] = no_window
     gguf_window: bool = False
 
@@ -145,77 +160,58 @@ def from_json(variant: Variant, raw: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       CheckpointError: for a missing option, or one that is not supported.
     """
-    theta, scaling = _rope(raw)
+    rope = read_rope(
+        raw, theta=variant.rope_theta, part=variant.rotary_part, aliases=variant.ropes
+    )
+    head_dim = raw.get("head_dim") or variant.head_dim
     bias = raw.get("attention_bias", False) if variant.attention_bias else False
     kv_heads = raw.get("num_key_value_heads")
     if kv_heads is None and not variant.kv_heads_default:
         raise CheckpointError("config.json: `num_key_value_heads` is missing.")
-    window, layers = variant.window(raw, _layer_types(raw))
+    window, layers = variant.window(raw, layer_types(raw))
     return {
         "vocab_size": need(raw, "vocab_size"),
-        "max_length": need(raw, "max_position_embeddings"),
+        "max_length": longest(raw, rope.scaling),
         "width": need(raw, "hidden_size"),
         "mlp_width": need(raw, "intermediate_size"),
         "num_layers": layer_count(raw, "num_hidden_layers"),
         "num_heads": need(raw, "num_attention_heads"),
         "num_kv_heads": kv_heads,
-        "head_dim": raw.get("head_dim") or variant.head_dim,
-        "norm_eps": raw.get("rms_norm_eps", 1e-6),
-        "activation": raw.get("hidden_act", "silu"),
-        "tied_output": raw.get("tie_word_embeddings", False),
+        "head_dim": head_dim,
+        "norm_eps": raw.get(variant.eps_key, variant.eps),
+        "activation": raw.get(variant.activation_key, variant.activation),
+        "tied_output": raw.get("tie_word_embeddings", variant.tied),
         "qkv_bias": variant.qkv_bias or bias,
         "output_bias": bias,
         "mlp_bias": raw.get("mlp_bias", False) if variant.mlp_bias else False,
         "qk_norm": variant.qk_norm,
         "sliding_window": window,
         "sliding_layers": layers,
-        "rope_theta": theta,
-        "rope_scaling": scaling,
-    }
+        "rope_theta": rope.theta,
+        "rope_scaling": rope.scaling,
+    } | _rotary_size(raw, rope, head_dim)
 
 
-def _layer_types(raw: Mapping[str, Any]) -> list[str] | None:
+def _rotary_size(
+    raw: Mapping[str, Any], rope: Rope, head_dim: Any
+) -> dict[str, int | None]:
+    if rope.part == 1.0:
+        return {}
+    if head_dim is None:
+        width, heads = need(raw, "hidden_size"), need(raw, "num_attention_heads")
+        head_dim = number("hidden_size", width) / max(
+            number("num_attention_heads", heads), 1
+        )
+    return {"rotary_size": rope.size(int(number("head_dim", head_dim)))}
+
+
+def layer_types(raw: Mapping[str, Any]) -> list[str] | None:
     types = raw.get("layer_types")
     if types is None:
         return None
     if not isinstance(types, list) or any(t not in LAYER_TYPES for t in types):
         raise CheckpointError(f"option `layer_types` must be a list of {LAYER_TYPES}.")
     return types
-
-
-def _rope(raw: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
-    rope = raw.get("rope_parameters")
-    name = "rope_parameters" if rope is not None else "rope_scaling"
-    if rope is None:
-        rope = raw.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        raise CheckpointError(f"option `{name}` must be an object, got {short(rope)}.")
-    theta = rope.get("rope_theta", raw.get("rope_theta", 10000.0))
-    if rope.get("partial_rotary_factor", 1.0) != 1.0:
-        raise CheckpointError(
-            f"option `{name}.partial_rotary_factor` is not supported."
-        )
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        if any(isinstance(value, dict) for value in rope.values()):
-            raise CheckpointError(f"option `{name}` per layer type is not supported.")
-        return theta, None
-    return theta, _json_scaling(name, kind, rope)
-
-
-def _json_scaling(name: str, kind: Any, rope: dict[str, Any]) -> RopeScaling:
-    if kind not in SCALINGS:
-        raise CheckpointError(
-            f"option `{name}` of type {short(kind)} is not supported."
-        )
-    wanted = SCALING_KEYS if kind == "llama3" else {"factor": "factor"}
-    missing = [key for key in wanted.values() if key not in rope]
-    if missing:
-        raise CheckpointError(f"config.json: `{name}.{missing[0]}` is missing.")
-    try:
-        return RopeScaling(kind, **{ours: rope[key] for ours, key in wanted.items()})
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"config.json: {error}") from error
 
 
 def from_gguf(variant: Variant, keys: GGUFKeys) -> dict[str, Any]:

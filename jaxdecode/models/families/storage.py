@@ -45,6 +45,42 @@ def conv1d(config: ModelConfig, name: str, shape: Shape) -> tuple[Shape, Convert
     return stored[::-1], lambda array: convert(array.T)
 
 
+def plus_one(config: ModelConfig, name: str, shape: Shape) -> tuple[Shape, Convert]:
+    """Add 1 to the weights of norms, which are stored as what they differ from 1."""
+    return shape, _add_one if name.endswith("norm") else _same
+
+
+def fused_rows(config: ModelConfig, name: str, shape: Shape) -> tuple[Shape, Convert]:
+    """Take q, k and v out of one tensor, gate and up out of another one."""
+    q, kv = config.num_heads * config.head_size, config.kv_heads * config.head_size
+    places = {
+        "attention.q": (0, q + 2 * kv),
+        "attention.k": (q, q + 2 * kv),
+        "attention.v": (q + kv, q + 2 * kv),
+        "mlp.gate": (0, 2 * config.mlp_width),
+        "mlp.up": (config.mlp_width, 2 * config.mlp_width),
+    }
+    if name not in places:
+        return shape, _same
+    start, total = places[name]
+    return (total, *shape[1:]), _Rows(start, shape[0])
+
+
+def _add_one(array: np.ndarray) -> np.ndarray:
+    return array + np.ones((), array.dtype)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of a matrix (or entries of a bias) that holds several."""
+
+    start: int
+    count: int
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        return array[self.start : self.start + self.count]
+
+
 def _same(array: np.ndarray) -> np.ndarray:
     return array
 

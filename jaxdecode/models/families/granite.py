@@ -1,0 +1,124 @@
+"""The Granite architecture: a llama with four factors.
+
+Embeddings, what a block adds, and scores are multiplied by constants; logits are divided
+by one.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+from flax import nnx
+
+from jaxdecode.models.config import LLAMA_TRAITS, ModelConfig, Traits
+from jaxdecode.models.families import llama as kind
+from jaxdecode.models.families.record import Architecture, Family, Format
+from jaxdecode.models.fields import positive
+from jaxdecode.models.llama import Llama, LlamaBlock
+
+FACTORS = {
+    "embedding_multiplier": "embedding_factor",
+    "residual_multiplier": "residual_factor",
+    "attention_multiplier": "score_factor",
+    "logits_scaling": "logit_divisor",
+}
+TRAITS = dataclasses.replace(
+    LLAMA_TRAITS,
+    name="granite",
+    switches=(*LLAMA_TRAITS.switches, *FACTORS.values()),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GraniteConfig(ModelConfig):
+    """Sizes and switches of a Granite model.
+
+    Args:
+      embedding_factor: what the vectors of tokens are multiplied by, > 0.
+      residual_factor: what attention and MLP add is multiplied by it, > 0.
+      score_factor: what scores are multiplied by, > 0.
+      logit_divisor: what logits are divided by, > 0.
+    """
+
+    families: ClassVar[tuple[Traits, ...]] = (TRAITS,)
+    family: str = "granite"
+    embedding_factor: float = 1.0
+    residual_factor: float = 1.0
+    score_factor: float = 1.0
+    logit_divisor: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive(self, *FACTORS.values())
+
+    def score_scale(self, layer: int) -> float:
+        """Return what the scores of a layer are multiplied by."""
+        return self.score_factor
+
+    @property
+    def embedding_scale(self) -> float:
+        """What the vectors of tokens are multiplied by."""
+        return self.embedding_factor
+
+
+class GraniteBlock(LlamaBlock):
+    """A block that adds less than it computes.
+
+    Args:
+      config: sizes and switches.
+      layer: index of the block.
+      dtype: storage type of the weights.
+      rngs: where initial weights come from; None for shapes without weights.
+    """
+
+    def __init__(
+        self, config: GraniteConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
+    ):
+        super().__init__(config, layer, dtype, rngs)
+        self.factor = config.residual_factor
+
+    def __call__(
+        self, x: jax.Array, where: Any, cache: Any, layer: Any
+    ) -> tuple[jax.Array, Any]:
+        attended, cache = self.attention(x, self.attention_norm, where, cache, layer)
+        x = x + attended * self.factor
+        return x + self.mlp(x, self.mlp_norm) * self.factor, cache
+
+
+class Granite(Llama):
+    """A Granite language model with the `Model` protocol."""
+
+    block = GraniteBlock
+
+    def finish(self, logits: jax.Array) -> jax.Array:
+        """Return the divided logits."""
+        assert isinstance(self.config, GraniteConfig)
+        return logits / self.config.logit_divisor
+
+
+VARIANT = kind.Variant(attention_bias=True, mlp_bias=True, kv_heads_default=True)
+
+
+def from_json(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a config from the options of a config.json."""
+    factors = {ours: raw.get(theirs, 1.0) for theirs, ours in FACTORS.items()}
+    return kind.from_json(VARIANT, raw) | factors
+
+
+GRANITE = Family(
+    traits=TRAITS,
+    config=GraniteConfig,
+    module=Granite,
+    architectures=(
+        Architecture(
+            name="granite",
+            folder=Format(
+                label="GraniteForCausalLM",
+                read=from_json,
+                tensors=kind.FOLDER,
+                reads=tuple(FACTORS),
+            ),
+        ),
+    ),
+)
