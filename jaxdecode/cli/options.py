@@ -5,7 +5,8 @@ import JAX. The library checks the values where it uses them.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import DisallowNone, OmitArgPrefixes, arg
 
@@ -87,12 +88,36 @@ class LengthOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PatternOptions:
+    """What the text has to fit: at most one of these. It then always ends in time."""
+
+    regex: Annotated[
+        DisallowNone[str | None],
+        arg(metavar="PATTERN", help_behavior_hint="(default: none)"),
+    ] = None
+    """A regular expression that the whole text matches, in Python's syntax."""
+
+    schema: Annotated[
+        DisallowNone[Path | None],
+        arg(metavar="FILE", help_behavior_hint="(default: none)"),
+    ] = None
+    """A file with a JSON schema that the text is valid under."""
+
+    choices: Annotated[
+        tuple[str, ...], arg(metavar="TEXT ...", help_behavior_hint="(default: none)")
+    ] = ()
+    """Texts of which it is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecodingOptions:
     """Everything but the prompt that decides which text is written."""
 
     model: OmitArgPrefixes[ModelOptions] = field(default_factory=ModelOptions)
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
     length: OmitArgPrefixes[LengthOptions] = field(default_factory=LengthOptions)
+
+    patterns: OmitArgPrefixes[PatternOptions] = field(default_factory=PatternOptions)
 
     stats: bool = False
     """Print times and the number of tokens on standard error."""
@@ -107,11 +132,36 @@ def check_values(options: DecodingOptions) -> None:
     from jaxdecode.core import check
 
     build_sampler(options.sampling)
+    read_pattern(options.patterns)
     if options.length.max_new_tokens < 1:
         got = options.length.max_new_tokens
         raise ValueError(f"--max-new-tokens must be >= 1, got {got}.")
     if options.length.seed is not None:
         check.seed("--seed", options.length.seed)
+
+
+def read_pattern(options: PatternOptions) -> dict[str, Any]:
+    """Return the pattern as an argument of `LanguageModel.generate`, or no argument.
+
+    Raises:
+      ValueError: for more than one, or one that is malformed or not supported.
+      OSError: if the file with the schema cannot be read.
+    """
+    from jaxdecode.transforms.patterns.compiling import check_pattern
+
+    found: dict[str, Any] = {}
+    if options.regex is not None:
+        found["regex"] = options.regex
+    if options.schema is not None:
+        found["schema"] = options.schema.read_text(encoding="utf-8")
+    if options.choices:
+        found["choices"] = list(options.choices)
+    if len(found) > 1:
+        names = " and ".join(f"--{name}" for name in found)
+        raise ValueError(f"{names} must not be given together.")
+    for name, value in found.items():
+        check_pattern(f"--{name}", name, value)
+    return found
 
 
 def build_sampler(options: SamplingOptions, eos_ids: tuple[int, ...] = ()) -> "Chain":

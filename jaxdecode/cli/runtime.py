@@ -73,6 +73,7 @@ def open_session(given: options.DecodingOptions, *, draws: bool = True) -> Sessi
         "sampler": options.build_sampler(given.sampling, model.eos_ids),
         "max_new_tokens": given.length.max_new_tokens,
     }
+    settings |= options.read_pattern(given.patterns)
     if given.length.ignore_eos:
         settings["eos_ids"] = ()
     model, counter = _counted(model) if given.stats else (model, None)

@@ -68,6 +68,8 @@ def language_model(loaded: weights.LoadedWeights) -> LanguageModel:
       loaded: the result of `weights.load_model`.
     """
     tokenizer = load_tokenizer(loaded.tokenizer) if loaded.tokenizer else None
+    if tokenizer is not None:
+        tokenizer = tokenizer.ending_with(loaded.eos_ids)
     return LanguageModel(
         loaded.model,
         config=loaded.config,

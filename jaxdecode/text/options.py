@@ -24,6 +24,9 @@ class TextOptions(TypedDict, total=False):
       stop_strings: a str or several, such as `["\\n\\n", "User:"]`; a text ends where one
         of them is complete, however it is cut into tokens. The prompt does not count.
       keep_stop: whether the stop stays at the end of the text. Default: False.
+      regex: a regular expression that the text matches as a whole, as in `Regex`.
+      schema: a JSON schema that the text is valid under, as in `JsonSchema`.
+      choices: texts of which it is one, as in `Choice`. At most one of the three.
     """
 
     sampler: Link | Chain | None
@@ -32,6 +35,9 @@ class TextOptions(TypedDict, total=False):
     stop: Sequence[Sequence[int]] | None
     stop_strings: str | Sequence[str] | None
     keep_stop: bool
+    regex: str | None
+    schema: Any
+    choices: Sequence[str] | None
 
 
 class BeamOptions(TypedDict, total=False):
@@ -56,6 +62,9 @@ class BeamOptions(TypedDict, total=False):
       memory: "auto", "shared" or "whole": how the prompt is stored.
       new_tokens_max: columns of the output.
       wide: whether there may be more beams than tokens.
+      regex: as in `generate`.
+      schema: as in `generate`.
+      choices: as in `generate`.
     """
 
     num_beams: Required[int]
@@ -73,3 +82,6 @@ class BeamOptions(TypedDict, total=False):
     memory: str
     new_tokens_max: int | None
     wide: bool
+    regex: str | None
+    schema: Any
+    choices: Sequence[str] | None
