@@ -74,8 +74,8 @@ def compile_tables(
     Raises:
       PatternError: if the pattern is malformed, unsupported or too large.
     """
-    described = json.dumps(pattern, ensure_ascii=False)
     try:
+        described = json.dumps(pattern, ensure_ascii=False)
         found = _compiled(kind, described, tokens)
     except RecursionError:
         raise PatternError(_TOO_DEEP) from None
