@@ -6,9 +6,9 @@ class PatternError(ValueError):
 
 
 # Sizes, not seconds: whether a pattern is refused must not depend on the machine's load.
-PARTS_MAX = 200_000  # states of a nondeterministic automaton
+PARTS_MAX = 100_000  # states of a nondeterministic automaton
 STATES_MAX = 30_000  # states of a byte automaton before it is made minimal
-WORK_MAX = 2_000_000  # steps taken to make an automaton deterministic
+WORK_MAX = 1_000_000  # steps taken to make an automaton deterministic
 LIFTED_MAX = 2**24  # states times classes of tokens
 NESTING_MAX = 100  # levels of a schema
 

@@ -40,6 +40,9 @@ _NAMES = {
     ops.GROUPREF_EXISTS: "a conditional group, (?(1)...)",
     ops.ATOMIC_GROUP: "an atomic group, (?>...)",
     ops.POSSESSIVE_REPEAT: "a possessive quantifier, such as *+",
+}
+# Apart: the numbers of anchors are those of other constructs.
+_ANCHOR_NAMES = {
     ops.AT_BOUNDARY: r"a word boundary, \b",
     ops.AT_NON_BOUNDARY: r"a word boundary, \B",
 }
@@ -145,7 +148,7 @@ class _Reader:
         if kind in (ops.AT_BEGINNING, ops.AT_END) and flags & re.MULTILINE:
             raise unsupported("an anchor of lines, ^ or $ under the flag (?m)")
         if kind not in _ANCHORS:
-            raise unsupported(_NAMES.get(kind, f"the anchor {kind}"))
+            raise unsupported(_ANCHOR_NAMES.get(kind, f"the anchor {kind}"))
         where = _ANCHORS[kind]
         plain = where == "line end" and not self.dialect.line_ends
         return Anchor("end" if plain else where)

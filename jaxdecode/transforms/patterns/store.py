@@ -23,7 +23,8 @@ def read(key: str) -> dict[str, np.ndarray] | None:
     """Return the arrays stored under a key, or None."""
     path = _path(key)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, for a damaged one would stay open.
+        with open(path, "rb") as data, np.load(data, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         os.utime(path)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
