@@ -85,10 +85,11 @@ def step_time(link, batch, vocab_size, steps):
         def one(carry, step):
             states, rows = carry
             done = process(links, rows, contexts(step), states)
-            token = jnp.argmax(done, axis=1).astype(jnp.int32)
+            token = jnp.full((batch,), step * 7919 % vocab_size, jnp.int32)
             known = Drawn(token, jnp.zeros(batch), contexts(step))
-            rows = jnp.roll(rows, 1, axis=1)  # so that no step is like the last
-            return (update_rows(links, states, known), rows), token
+            best = jnp.max(done, axis=1)
+            rows = rows.at[:, 0].add(best * 1e-9)  # no step is like the last
+            return (update_rows(links, states, known), rows), best
 
         start = (init_rows(links, contexts(jnp.int32(0))), rows)
         return jax.lax.scan(one, start, jnp.arange(steps, dtype=jnp.int32))[1]

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+import jaxdecode as jd
 from tests.reference.patterns import Oracle
 from tests.transforms.patterns.samples import (
     COLUMNS,
@@ -51,3 +52,10 @@ def test_a_token_fits_if_and_only_if_a_match_can_be_ended_after_it(pattern):
         alive = {t for t in range(len(TOKENS)) if place and oracle.next(place, t)}
         alive |= {EOS} if place and oracle.ends(place) else set()
         assert set(np.flatnonzero(free)) == alive, text
+
+
+def test_a_way_that_the_tokens_cannot_finish_is_banned():
+    link = jd.Regex(r"a(bx|0)|b(y|1)?", TOKENS, eos_ids=EOS)  # no token spells x or y
+    rows = fitting(link, [[], [0], [1]], [PLENTY] * 3)
+    spelled = [{TOKENS[i] for i in np.flatnonzero(row)} for row in rows]
+    assert spelled == [{b"a", b"b"}, {b"0"}, {b"1", TOKENS[EOS]}]
