@@ -9,6 +9,9 @@ NAN, INF = math.nan, math.inf
 V, T = ValueError, TypeError
 
 BAD = [
+    ("Matches", ("a+",), T, "`patterns` must be a list with a link.*'a\\+'"),
+    ("Matches", (["a+"],), T, "`patterns` must be links of one pattern each.*'a\\+'"),
+    ("Matches", ([None],), V, "`patterns` must hold at least one link, got none"),
     ("Temperature", (-0.1,), V, "`t` must be >= 0, got -0.1"),
     ("Temperature", (NAN,), V, "`t` must be >= 0, got nan"),
     ("Temperature", (INF,), V, "`t`.*got inf"),

@@ -2,7 +2,7 @@
 
 import jaxdecode as jd
 from jaxdecode.testing import Case
-from tests.reference import cutoffs, history, penalties, truncation
+from tests.reference import cutoffs, history, patterns, penalties, truncation
 from tests.rows import V
 
 
@@ -328,5 +328,34 @@ CASES |= {
         varied=jd.Watermark(0.5, 0.1, 4),
         oracle=on_text(history.watermarked, 2.0, 0.4, 17),
         names_tokens=True,
+    ),
+}
+
+# Five tokens occur in the histories; a pattern knows what they spell.
+LETTERS = [
+    b"a",
+    b"b",
+    b"ab",
+    b"ba",
+    b"aab",
+    *(bytes([c]) for c in range(70, 100)),
+    None,
+]
+LETTERS += [None]
+
+
+def matching(row, prompt, generated):
+    oracle = patterns.Oracle("(a|b)*(aab)?b[F-Z]{0,2}", LETTERS, V - 1)
+    fits = oracle.fits(oracle.after(generated), 9)
+    return [z if i in fits else penalties.BANNED for i, z in enumerate(row)]
+
+
+MATCHING = {
+    "Matches": Case(
+        jd.Regex("(a|b)*(aab)?b[F-Z]{0,2}", LETTERS, eos_ids=V - 1),
+        varied=jd.Regex("[ab]{2,5}|aab*", LETTERS, eos_ids=V - 1),
+        oracle=matching,
+        names_tokens=True,
+        bans=True,
     ),
 }

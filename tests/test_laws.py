@@ -8,13 +8,13 @@ import pytest
 import jaxdecode as jd
 from jaxdecode.core.pytree import pytree
 from jaxdecode.testing import LAWS, Case, count_compiles, laws
-from tests.link_cases import CASES
+from tests.link_cases import CASES, MATCHING
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | MATCHING)
 @pytest.mark.parametrize("law", LAWS)
 def test_a_link_keeps_the_law(name, law):
-    LAWS[law](CASES[name])
+    LAWS[law]((CASES | MATCHING)[name])
 
 
 @pytree

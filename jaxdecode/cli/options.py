@@ -5,7 +5,8 @@ import JAX. The library checks the values where it uses them.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from tyro.conf import DisallowNone, OmitArgPrefixes, UseAppendAction, arg
 
@@ -118,6 +119,28 @@ class LengthOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PatternOptions:
+    """What the text has to fit: at most one of these. It then always ends in time."""
+
+    regex: Annotated[
+        DisallowNone[str | None],
+        arg(metavar="PATTERN", help_behavior_hint="(default: none)"),
+    ] = None
+    """A regular expression that the whole text matches, in Python's syntax."""
+
+    schema: Annotated[
+        DisallowNone[Path | None],
+        arg(metavar="FILE", help_behavior_hint="(default: none)"),
+    ] = None
+    """A file with a JSON schema that the text is valid under."""
+
+    choices: Annotated[
+        tuple[str, ...], arg(metavar="TEXT ...", help_behavior_hint="(default: none)")
+    ] = ()
+    """Texts of which it is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecodingOptions:
     """Everything but the prompt that decides which text is written."""
 
@@ -125,8 +148,34 @@ class DecodingOptions:
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
     length: OmitArgPrefixes[LengthOptions] = field(default_factory=LengthOptions)
 
+    patterns: OmitArgPrefixes[PatternOptions] = field(default_factory=PatternOptions)
+
     stats: bool = False
     """Print times and the number of tokens on standard error."""
+
+
+def read_pattern(options: PatternOptions) -> dict[str, Any]:
+    """Return the pattern as an argument of `LanguageModel.generate`, or no argument.
+
+    Raises:
+      ValueError: for more than one, or one that is malformed or not supported.
+      OSError: if the file with the schema cannot be read.
+    """
+    from jaxdecode.transforms.patterns.compiling import check_pattern
+
+    found: dict[str, Any] = {}
+    if options.regex is not None:
+        found["regex"] = options.regex
+    if options.schema is not None:
+        found["schema"] = options.schema.read_text(encoding="utf-8")
+    if options.choices:
+        found["choices"] = list(options.choices)
+    if len(found) > 1:
+        names = " and ".join(f"--{name}" for name in found)
+        raise ValueError(f"{names} must not be given together.")
+    for name, value in found.items():
+        check_pattern(f"--{name}", name, value)
+    return found
 
 
 def read_biases(items: tuple[str, ...]) -> dict[int, float]:

@@ -81,6 +81,7 @@ def open_session(given: options.DecodingOptions, *, draws: bool = True) -> Sessi
         "sampler": sampler,
         "max_new_tokens": given.length.max_new_tokens,
     }
+    settings |= options.read_pattern(given.patterns)
     if given.length.stop:
         settings["stop_strings"] = list(given.length.stop)
     if given.length.ignore_eos:
@@ -98,6 +99,7 @@ def _check_values(given: options.DecodingOptions) -> None:
     from jaxdecode.core import check
 
     samplers.choose_sampler(given.sampling)
+    options.read_pattern(given.patterns)
     if "" in given.length.stop:
         raise ValueError("--stop must not be empty.")
     if given.length.max_new_tokens < 1:

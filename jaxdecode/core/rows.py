@@ -20,6 +20,14 @@ from jaxdecode.core.shapes import Array
 T = TypeVar("T")
 
 
+class Indexed:
+    """Base class of tables that a row reads in a few places only.
+
+    To cut one row's table out of a bank would write all of it. A row sees every table
+    instead, with its own number in the field `entry`, which is None outside a bank.
+    """
+
+
 @pytree
 class Bank:
     """Tables of which each row uses one, such as a bias for every token.
@@ -43,6 +51,8 @@ class Bank:
     @property
     def table(self) -> Any:
         """The table of one row, where `entry` is a scalar (inside `vmap`)."""
+        if isinstance(self.tables, Indexed):
+            return replace(self.tables, entry=self.entry)
 
         # One table for all rows needs no gather: a whole table per row would be written.
         def look_up(leaf):

@@ -112,6 +112,7 @@ def prepare(
     chain.check(count, model.vocab_size)
     stops = as_stops(who, asked["stop"], model.vocab_size)
     ends = _checked_ids(who, "eos_ids", asked["eos_ids"], model.vocab_size)
+    chain.check_request(model.vocab_size, budget, ends)
     rows = Rows(
         chain=chain.per_row(count),
         key=None,

@@ -89,6 +89,8 @@ def contexts_of(rows: Rows, vocab_size: int) -> Context:
         prompt_length=rows.prompt_length,
         key=None if rows.key is None else step_keys(rows.key, rows.length),
         vocab_size=vocab_size,
+        budget=rows.budget,
+        ends=rows.ends,
     )
 
 

@@ -140,6 +140,7 @@ def score(
     chain = None if sampler is None and not observables else as_chain(sampler)
     if chain is not None:
         chain.check(count, model.vocab_size)
+        chain.check_request(model.vocab_size)
         if chain.is_stochastic and key is None:
             raise ValueError(
                 "score: `key` must be given for a stochastic link, got None."

@@ -111,6 +111,7 @@ def _checked(who: str, sampler: Link | Chain, logits: Array) -> tuple[Chain, jax
             f"got {rows.dtype} {rows.shape}."
         )
     chain.check(*rows.shape)
+    chain.check_request(rows.shape[1])
     return chain.per_row(rows.shape[0]), rows.astype(jnp.float32)
 
 

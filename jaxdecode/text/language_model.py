@@ -22,10 +22,11 @@ from jaxdecode.text.options import (
     ChatOptions,
     TextOptions,
 )
+from jaxdecode.text.patterns import pattern_link, without_pattern
 from jaxdecode.text.prompting import encode_prompts, wrong_kind
 from jaxdecode.text.tokenizer import Tokenizer
 from jaxdecode.text.writing import TextRequest, generate_texts, stream_text
-from jaxdecode.transforms import Chain, Link
+from jaxdecode.transforms import Chain, Link, as_chain, chain
 
 
 class LanguageModel:
@@ -93,6 +94,9 @@ class LanguageModel:
         stop: Sequence[Sequence[int]] | None = None,
         stop_strings: str | Sequence[str] | None = None,
         keep_stop: bool = False,
+        regex: str | None = None,
+        schema: Any = None,
+        choices: Sequence[str] | None = None,
         parse_special: bool = False,
     ) -> Any:
         """Continue a text, or several.
@@ -114,6 +118,10 @@ class LanguageModel:
             one of them is complete, however it is cut into tokens. Control tokens count
             as their texts, such as `"<|im_end|>"`; the prompt does not count.
           keep_stop: whether the stop stays at the end of the text.
+          regex: a regular expression that the text matches as a whole, whatever the
+            model would write and however few tokens it may have, as in `Regex`.
+          schema: a JSON schema that the text is valid under, as in `JsonSchema`.
+          choices: texts of which it is one, as in `Choice`. At most one of the three.
           parse_special: whether control tokens written in a prompt are control tokens;
             otherwise they are ordinary text.
 
@@ -124,8 +132,9 @@ class LanguageModel:
 
         Raises:
           TypeError: for arguments of the wrong kind.
-          ValueError: for values out of range, an empty prompt, or prompt and new tokens
-            beyond the model's length.
+          ValueError: for values out of range, an empty prompt, prompt and new tokens
+            beyond the model's length, or a pattern that is not supported or that no text
+            of `max_new_tokens` fits.
           TokenizerError: if the model has no tokenizer.
         """
         options = TextOptions(
@@ -135,6 +144,9 @@ class LanguageModel:
             stop=stop,
             stop_strings=stop_strings,
             keep_stop=keep_stop,
+            regex=regex,
+            schema=schema,
+            choices=choices,
         )
         request = self._continuation("generate", prompt, parse_special, key, options)
         texts = generate_texts(request, num_samples)
@@ -159,8 +171,8 @@ class LanguageModel:
           prompt: a text.
           key: as in `generate`.
           parse_special: as in `generate`.
-          **options: sampler, max_new_tokens, eos_ids, stop, stop_strings, keep_stop, as
-            in `generate`.
+          **options: sampler, max_new_tokens, eos_ids, stop, stop_strings, keep_stop,
+            regex, schema, choices, as in `generate`.
 
         Returns:
           An iterator over pieces of text. No piece is empty or ends inside a character.
@@ -188,9 +200,10 @@ class LanguageModel:
             `{"type": "text", "text": ...}`; an answer may have "tool_calls".
           key: as in `generate`.
           **options: sampler, max_new_tokens (default 256), eos_ids, stop, stop_strings,
-            keep_stop, as in `generate`; those of `ChatOptions`: tools, documents,
-            enable_thinking, add_generation_prompt, continue_final_message,
-            chat_template; and any other variable that the template looks up.
+            keep_stop, regex, schema, choices, as in `generate`; those of `ChatOptions`:
+            tools, documents, enable_thinking, add_generation_prompt,
+            continue_final_message, chat_template; and any other variable that the
+            template looks up.
 
         Returns:
           The answer; with `continue_final_message` the rest of the last message.
@@ -238,7 +251,8 @@ class LanguageModel:
           parse_special: as in `generate`.
           **options: as in `jaxdecode.beam_search`: num_beams (required), max_new_tokens,
             length_penalty, early_stopping, num_return, edits, eos_ids, scoring, groups,
-            diversity, required, renormalize, memory, new_tokens_max, wide.
+            diversity, required, renormalize, memory, new_tokens_max, wide; and regex,
+            schema, choices, as in `generate`.
 
         Returns:
           `TextHypothesis` values with text, score, status and tokens, best first.
@@ -253,7 +267,11 @@ class LanguageModel:
             raise wrong_kind(who, "prompt", "a str", prompt)
         tokenizer = self._tokenizer(who)
         prompts = encode_prompts(who, tokenizer, prompt, parse_special)
-        settings = options | {"eos_ids": self._ends(options), "pad_id": self.pad_id}
+        settings = without_pattern(options)
+        settings |= {"eos_ids": self._ends(options), "pad_id": self.pad_id}
+        link = pattern_link(who, options, self)
+        if link is not None:
+            settings["edits"] = chain(link, options.get("edits") or chain())
         return search_texts(self.model, tokenizer, prompts, **settings)[0]
 
     def __repr__(self) -> str:
@@ -299,6 +317,11 @@ class LanguageModel:
         return self._request(who, [prompt], key, options, continues=continues)
 
     def _request(self, who, prompts, key, options, *, continues) -> TextRequest:
+        link = pattern_link(who, options, self)
+        if link is not None:
+            sampler = as_chain(options.get("sampler"))
+            options = options | {"sampler": chain(link, sampler)}
+            continues = True  # a space at the start belongs to the match
         return TextRequest.of(
             who,
             self.model,

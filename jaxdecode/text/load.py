@@ -94,6 +94,8 @@ def language_model(loaded: weights.LoadedWeights) -> LanguageModel:
     tokenizer, problem = read_tokenizer(loaded)
     texts = special_texts(loaded, tokenizer)
     eos_ids = end_ids(loaded, tokenizer, texts)
+    if tokenizer is not None:
+        tokenizer = tokenizer.ending_with(eos_ids)
     template = None
     if loaded.chat_template is not None and tokenizer is not None:
         template = read_template(loaded.chat_template, texts)

@@ -27,6 +27,9 @@ class TextOptions(TypedDict, total=False):
         of them is complete, however it is cut into tokens. Control tokens count as
         their texts, such as `"<|im_end|>"`; the prompt does not count.
       keep_stop: whether the stop stays at the end of the text. Default: False.
+      regex: a regular expression that the text matches as a whole, as in `Regex`.
+      schema: a JSON schema that the text is valid under, as in `JsonSchema`.
+      choices: texts of which it is one, as in `Choice`. At most one of the three.
     """
 
     sampler: Link | Chain | None
@@ -35,6 +38,9 @@ class TextOptions(TypedDict, total=False):
     stop: Sequence[Sequence[int]] | None
     stop_strings: str | Sequence[str] | None
     keep_stop: bool
+    regex: str | None
+    schema: Any
+    choices: Sequence[str] | None
 
 
 class ChatOptions(TypedDict, total=False):
@@ -83,6 +89,9 @@ class BeamOptions(TypedDict, total=False):
       memory: "auto", "shared" or "whole": how the prompt is stored.
       new_tokens_max: columns of the output.
       wide: whether there may be more beams than tokens.
+      regex: as in `generate`.
+      schema: as in `generate`.
+      choices: as in `generate`.
     """
 
     num_beams: Required[int]
@@ -100,3 +109,6 @@ class BeamOptions(TypedDict, total=False):
     memory: str
     new_tokens_max: int | None
     wide: bool
+    regex: str | None
+    schema: Any
+    choices: Sequence[str] | None

@@ -6,6 +6,7 @@ one, so `<|im_end|>` typed by a user is ordinary text. A control id comes only f
 and may be used from several threads.
 """
 
+import copy
 import functools
 import warnings
 from collections.abc import Iterable, Sequence
@@ -40,7 +41,12 @@ class Tokenizer:
       suffix: ids that the vocabulary puts after a text.
       bos_id: the id that begins a text, for `add_special=True`.
       vocab_size: number of token ids.
+
+    Attributes:
+      eos_ids: ids that end a text, as far as the vocabulary's model names them.
     """
+
+    eos_ids: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -62,6 +68,12 @@ class Tokenizer:
         self._prefix, self._suffix = tuple(prefix), tuple(suffix)
         self._bos_id = bos_id
         self._missing = _missing_bytes(first, pieces)
+
+    def ending_with(self, eos_ids: Iterable[int]) -> "Tokenizer":
+        """Return the same tokenizer, which also knows the ids that end a text."""
+        other = copy.copy(self)
+        other.eos_ids = tuple(eos_ids)
+        return other
 
     def encode(
         self, text: str, *, parse_special: bool = False, add_special: bool | None = None

@@ -19,6 +19,12 @@ from jaxdecode.transforms.forcing import (
     ForcedTokens,
     SuppressAtBegin,
 )
+from jaxdecode.transforms.matching import (
+    Choice,
+    JsonSchema,
+    Matches,
+    Regex,
+)
 from jaxdecode.transforms.ngrams import DRY, NoRepeatNGram
 from jaxdecode.transforms.penalties import (
     EncoderRepetition,
@@ -26,6 +32,7 @@ from jaxdecode.transforms.penalties import (
     PresencePenalty,
     RepetitionPenalty,
 )
+from jaxdecode.transforms.response_format import from_response_format
 from jaxdecode.transforms.scale import DynamicTemperature, Quadratic, Temperature
 from jaxdecode.transforms.sequences import BanSequences, SequenceBias
 from jaxdecode.transforms.shape import TailFree, TopNSigma
@@ -48,6 +55,7 @@ __all__ = [
     "BanTokens",
     "Candidates",
     "Chain",
+    "Choice",
     "Context",
     "Drawn",
     "DynamicTemperature",
@@ -58,8 +66,10 @@ __all__ = [
     "ExponentialDecayLength",
     "ForcedTokens",
     "FrequencyPenalty",
+    "JsonSchema",
     "Link",
     "LogitBias",
+    "Matches",
     "MinNewTokens",
     "MinP",
     "Mirostat",
@@ -67,6 +77,7 @@ __all__ = [
     "PLess",
     "PresencePenalty",
     "Quadratic",
+    "Regex",
     "RepetitionPenalty",
     "Scale",
     "SequenceBias",
@@ -86,6 +97,7 @@ __all__ = [
     "chain",
     "detect_watermark",
     "from_dict",
+    "from_response_format",
     "joint",
     "to_dict",
 ]

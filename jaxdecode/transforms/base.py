@@ -57,6 +57,16 @@ class Link:
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raise ValueError if the link names token ids that the vocabulary lacks."""
 
+    def check_request(self, vocab_size: int, budget: Any, ends: Any) -> None:
+        """Raise ValueError if the link cannot serve what is asked for.
+
+        Args:
+          vocab_size: V.
+          budget: int32, tokens that may be generated, a number or one per row; None
+            where nothing is generated.
+          ends: int32 [E], ids that end a text, padded; None where nothing is generated.
+        """
+
 
 class Edit(Link):
     """A link that sees the row in vocabulary order: biases, bans, penalties."""

@@ -117,6 +117,13 @@ class Chain:
         nothing = jax.numpy.zeros((rows,), bool)
         return ~functools.reduce(jax.numpy.logical_or, marks, nothing)
 
+    def check_request(
+        self, vocab_size: int, budget: Any = None, ends: Any = None
+    ) -> None:
+        """Raise ValueError if a link cannot serve a request: `Link.check_request`."""
+        for link in self.links:
+            link.check_request(vocab_size, budget, ends)
+
     def per_row(self, rows: int, repeats: int = 1) -> "Chain":
         """Return the chain of `rows * repeats` rows, copies of a row side by side.
 

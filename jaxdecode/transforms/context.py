@@ -19,6 +19,9 @@ class Context:
       prompt_length: int32, how many of them are the prompt.
       key: the step key, or None where no stochastic link can occur.
       vocab_size: V. Static.
+      budget: int32, how many tokens may be generated in all, or None if nobody says.
+      ends: int32 [E], ids that end the text, padded with an id no vocabulary has, or
+        None if nobody says.
     """
 
     tokens: Array
@@ -26,6 +29,8 @@ class Context:
     prompt_length: Array
     key: Any
     vocab_size: int = static()
+    budget: Any = None
+    ends: Any = None
 
     @property
     def generated(self) -> Array:

@@ -21,6 +21,7 @@ from jaxdecode.core.shapes import NO_ID, NO_LIMIT
 from jaxdecode.transforms.base import Link
 from jaxdecode.transforms.catalog import LINKS
 from jaxdecode.transforms.forcing import ForcedTokens
+from jaxdecode.transforms.matching import Matches
 from jaxdecode.transforms.sequence_table import SequenceTable
 from jaxdecode.transforms.sequences import SequenceBias
 from jaxdecode.transforms.vocabulary import LogitBias
@@ -183,6 +184,13 @@ def _read_forced_tokens(given: dict[str, Any]) -> dict[str, Any]:
     return given | {"ids": ids}
 
 
+def _refuse_tables(link: Matches) -> dict[str, Any]:
+    raise TypeError(
+        "to_dict: a chain must be without patterns (Regex, JsonSchema, Choice, Matches), "
+        f"which belong to a vocabulary, got {link!r}; save the pattern itself."
+    )
+
+
 def _key(entry: Any) -> Any:
     if not isinstance(entry, (list, tuple)) or len(entry) != 2:
         raise TypeError(
@@ -196,6 +204,7 @@ _WRITERS: dict[type, Callable[[Any], dict[str, Any]]] = {
     LogitBias: _write_logit_bias,
     SequenceBias: _write_sequence_bias,
     ForcedTokens: _write_forced_tokens,
+    Matches: _refuse_tables,
 }
 _READERS: dict[type, Callable[[dict[str, Any]], dict[str, Any]]] = {
     LogitBias: _read_logit_bias,

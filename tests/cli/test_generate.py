@@ -153,3 +153,30 @@ def test_beams_are_a_table_without_a_seed_and_only_edits_are_applied(model, run)
     assert settings == {
         "num_beams": 3, "num_return": 3, "length_penalty": 0.5, "max_new_tokens": 128
     }  # fmt: skip
+
+
+def test_a_pattern_is_passed_on(model, run, tmp_path):
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "integer"}')
+    for given, name, wanted in (
+        (("--regex", "a+"), "regex", "a+"),
+        (("--schema", str(schema)), "schema", '{"type": "integer"}'),
+        (("--choices", "yes", "no"), "choices", ["yes", "no"]),
+    ):
+        assert run("generate", "a", *given)[0] == 0
+        assert model.calls[-1][1][name] == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--regex", "("), "--regex: the pattern must be a regular expression"),
+        (("--regex", "a", "--choices", "b"), "--regex and --choices must not be given"),
+        (("--schema", "missing.json"), "missing.json"),
+    ],
+)
+def test_a_bad_pattern_is_refused_before_a_model_is_loaded(model, run, given, message):
+    code, _, err = run("generate", "a", *given)
+    assert code != 0
+    assert message in err
+    assert not model.calls

@@ -300,7 +300,7 @@ def test_a_source_of_another_kind_is_refused():
         resolve(5)
 
 
-def test_a_hub_name_fetches_json_safetensors_and_templates_only(tmp_path, monkeypatch):
+def test_a_hub_name_fetches_only_the_files_that_are_read(tmp_path, monkeypatch):
     seen = {}
 
     def snapshot_download(name, *, allow_patterns, ignore_patterns):
@@ -309,7 +309,7 @@ def test_a_hub_name_fetches_json_safetensors_and_templates_only(tmp_path, monkey
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert resolve("org/Model-1.5B") == tmp_path
-    wanted = ["*.json", "*.safetensors", "*.jinja"]
+    wanted = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt"]
     assert seen == {"org/Model-1.5B": (wanted, ["*/*"])}
 
 

@@ -241,6 +241,8 @@ def contexts_of(rows: Rows, plan: Plan, vocab_size: int) -> Context:
         prompt_length=rows.prompt_length,
         key=_beam_keys(rows, plan.prompt_beams),
         vocab_size=vocab_size,
+        budget=rows.budget,
+        ends=rows.ends,
     )
 
 

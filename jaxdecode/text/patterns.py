@@ -1,0 +1,34 @@
+"""The pattern that a text is asked to fit, as a link before the others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxdecode.transforms import Choice, JsonSchema, Matches, Regex
+
+_LINKS = {"regex": Regex, "schema": JsonSchema, "choices": Choice}
+
+
+def pattern_link(who: str, options: Mapping[str, Any], tokens: Any) -> Matches | None:
+    """Return the link for `regex`, `schema` or `choices`, or None without one.
+
+    Args:
+      who: the method that was called, for messages.
+      options: its options; None in one of them asks for nothing.
+      tokens: the language model.
+
+    Raises:
+      TypeError: for a pattern of the wrong kind, or more than one.
+      ValueError: for a pattern that is not supported, or that no tokens spell.
+    """
+    given = [name for name in _LINKS if options.get(name) is not None]
+    if len(given) > 1:
+        raise TypeError(
+            f"{who}: at most one of `regex`, `schema` and `choices` must be given, got "
+            f"`{given[0]}` and `{given[1]}`."
+        )
+    return _LINKS[given[0]](options[given[0]], tokens) if given else None
+
+
+def without_pattern(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options but for `regex`, `schema` and `choices`."""
+    return {name: value for name, value in options.items() if name not in _LINKS}
