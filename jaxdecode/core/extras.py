@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 EXTRAS = {
     "text": ("safetensors", "gguf", "tokenizers", "huggingface_hub", "jinja2"),
-    "cli": ("tyro", "rich"),
+    "cli": ("tyro", "rich", "zstandard"),
+    "ray": ("ray",),
 }
 
 

@@ -200,7 +200,12 @@ class Engine:
 
         Args:
           **options: as in `submit`; only their structure matters.
+
+        Raises:
+          ValueError: if requests are waiting or running.
         """
+        if self.is_busy:
+            raise ValueError("Engine.warm_up: must be called before `submit`.")
         options["max_new_tokens"] = 1
         options["num_samples"] = 1
         widths = [16 << i for i in range(self.block.bit_length() - 4)]
@@ -212,6 +217,7 @@ class Engine:
                 self.submit([0] * length, key=seed, **options).result()
         self._reader.prefixes.forget()
         self.statistics.reset()
+        self._numbers = itertools.count()
 
     # -- driving: one thread at a time
 

@@ -96,6 +96,7 @@ class Reader:
         )
         reading.done += width
         if reading.done == self._block * self.prefixes.worth_keeping(reading.digests):
+            self._statistics.programs.add("copied")
             kept = programs.copied(self._model, reading.cache)
             self.prefixes.keep(reading.digests[reading.done // self._block - 1], kept)
         return width
@@ -104,6 +105,7 @@ class Reader:
         """Begin with the longest beginning that was kept, or with nothing."""
         blocks, kept = self.prefixes.longest(reading.digests)
         if blocks:
+            self._statistics.programs.add("copied")
             reading.cache = programs.copied(self._model, kept)
             reading.done = blocks * self._block
             self._statistics.reused_tokens += reading.done

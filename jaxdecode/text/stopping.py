@@ -184,9 +184,7 @@ def _automaton(texts: tuple[str, ...]) -> Automaton:
 
 
 @functools.lru_cache(maxsize=8)
-def _table(
-    tokenizer: Tokenizer, texts: tuple[str, ...], vocab_size: int
-) -> jax.Array:
+def _table(tokenizer: Tokenizer, texts: tuple[str, ...], vocab_size: int) -> jax.Array:
     """Return the stop strings as a table over tokens; cached for the next call."""
     pieces = list(tokenizer.token_bytes[:vocab_size])
     pieces += [b""] * (vocab_size - len(pieces))
