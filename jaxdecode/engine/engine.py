@@ -180,6 +180,11 @@ class Engine:
         """Whether a request is waiting or running."""
         return bool(self._inbox or self._jobs)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a request waits for a slot."""
+        return bool(self._inbox) or self._scheduler.is_waiting
+
     def results(self) -> Iterator[Result]:
         """Yield the results of submitted requests as they end, until none is left.
 
