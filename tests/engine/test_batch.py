@@ -17,6 +17,7 @@ from tests.engine.engine_cases import engine, language_model
 from tests.engine.lines import DEFAULTS, answered, good_lines, objects, write
 
 LINES = good_lines(20)
+ARCHIVES = [pytest.param(e, marks=pytest.mark.slow) for e in (".gz", ".zst")]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_shuffled_lines_and_other_sizes_give_the_same_answers(whole, tmp_path):
     assert found == [whole.splitlines()[i] for i in order]
 
 
-@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("ending", ["", *ARCHIVES])
 def test_merged_shards_are_the_whole(ending, source, whole, tmp_path):
     parts = [tmp_path / f"part{i}.jsonl{ending}" for i in range(3)]
     for i, part in enumerate(parts):
@@ -157,7 +158,7 @@ def test_a_file_cut_in_its_first_line_begins_anew(size, source, whole, tmp_path)
     assert answered(source, target) == whole
 
 
-@pytest.mark.parametrize("ending", [".gz", ".zst"])
+@pytest.mark.parametrize("ending", ARCHIVES)
 def test_a_cut_archive_goes_on_to_the_same_lines(ending, source, whole, tmp_path):
     target = tmp_path / f"out{ending}"
     answered(source, target)
@@ -194,9 +195,13 @@ OTHER = {
     "settings": lambda source: {"defaults": Defaults(max_tokens=7)},
     "length": lambda source: {"to": engine(length=32)},
 }
+SLOW = [
+    pytest.param(v, id=k, marks=[pytest.mark.slow] * (k == "length"))
+    for k, v in OTHER.items()
+]
 
 
-@pytest.mark.parametrize("changed", OTHER.values(), ids=OTHER)
+@pytest.mark.parametrize("changed", SLOW)
 def test_other_settings_are_refused_unless_told_otherwise(
     changed, source, whole, tmp_path
 ):

@@ -26,9 +26,10 @@ from tests.engine.engine_cases import (
 )
 
 ASKED = asks(14)
+LLAMA = pytest.param("llama", marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("kind", ["bag", "llama"])
+@pytest.mark.parametrize("kind", ["bag", LLAMA])
 def test_each_request_is_what_generate_makes_of_it_alone(kind):
     found = run(ASKED, kind=kind)
     assert len(found) == len(ASKED)
@@ -38,6 +39,7 @@ def test_each_request_is_what_generate_makes_of_it_alone(kind):
         assert found[ask.id].prompt_tokens == len(ask.prompt)
 
 
+@pytest.mark.slow
 def test_the_texts_are_those_of_the_language_model():
     found = run(ASKED)
     for ask in ASKED[::6]:  # with stop strings
@@ -57,6 +59,7 @@ def test_order_neighbours_chunks_and_reading_change_no_bit(kind):
     assert lone == {ask.id: wanted[ask.id] for ask in some}
 
 
+@pytest.mark.slow
 def test_the_number_of_slots_and_their_length_change_no_text():
     wanted = texts(run(ASKED))
     assert texts(run(ASKED, slots=2, length=45)) == wanted
@@ -83,6 +86,7 @@ def test_values_never_recompile():
     assert compiles.count == 0, compiles.names
 
 
+@pytest.mark.slow
 def test_warming_up_compiles_all_that_is_needed():
     to = Engine(language_model(), **{**SHAPE, "slots": 5, "length": 43})
     to.warm_up()
@@ -107,7 +111,7 @@ def other_chains():
     ]
 
 
-@pytest.mark.parametrize("pools", [1, 2])
+@pytest.mark.parametrize("pools", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_requests_of_other_structures_are_answered_as_if_alone(pools):
     rng = random.Random(pools)
     chains = other_chains()
@@ -133,6 +137,7 @@ def test_a_beginning_that_prompts_share_is_read_once():
     assert to.statistics.prompt_tokens == sum(len(j.asked.tokens) for j in jobs)
 
 
+@pytest.mark.slow
 def test_a_beginning_is_forgotten_when_others_take_its_room():
     first, second = "a" * 20, "b" * 20
     asked = [
@@ -253,6 +258,7 @@ def recurrent():
     )
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_prompts_itself_is_served():
     model = recurrent()
     to = Engine(model, **SHAPE)
