@@ -130,7 +130,7 @@ def as_asked(
             "eos_ids": lm.eos_ids if ends is None else ends,
         },
     )
-    keys = prompt_keys(WHO, [key], 1)
+    keys = _keys_of(key)
     return Asked(
         tokens=request.prompts.tokens[0, : len(tokens)],
         rows=request.rows,
@@ -146,6 +146,19 @@ def structure_of(rows: Rows) -> Hashable:
     """Return what makes a program of its own: the structure, shapes and types."""
     leaves, treedef = jax.tree.flatten(rows)
     return treedef, tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
+
+
+def _keys_of(key: Any) -> jax.Array:
+    """Return the key of a prompt, [1]."""
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        return _seeded(np.uint32(check.seed(WHO, key)))
+    return prompt_keys(WHO, [key], 1)
+
+
+@jax.jit
+def _seeded(seed: jax.Array) -> jax.Array:
+    """Return `jax.random.key(seed)`, [1]; compiled, as each request needs it."""
+    return jax.random.key(seed)[None]
 
 
 def _is_conversation(prompt: Any) -> bool:
