@@ -101,6 +101,7 @@ _CONTENTS = {
         "stochastic_beam_search",
     ),
     "jaxdecode.text": ("LanguageModel", "load"),
+    "jaxdecode.engine": ("Engine",),
 }
 _HOME = {name: module for module, names in _CONTENTS.items() for name in names}
 _MODULES = {
@@ -133,6 +134,7 @@ if TYPE_CHECKING:
     from jaxdecode.core.status import Status as Status
     from jaxdecode.decode import *  # noqa: F403
     from jaxdecode.decode.beam import *  # noqa: F403
+    from jaxdecode.engine import Engine as Engine
     from jaxdecode.models import from_encoder_decoder as from_encoder_decoder
     from jaxdecode.models import from_function as from_function
     from jaxdecode.models import from_linen as from_linen

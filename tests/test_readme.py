@@ -6,7 +6,12 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = ("README.md", "jaxdecode/transforms/README.md", "jaxdecode/ARCHITECTURE.md")
+PAGES = (
+    "README.md",
+    "jaxdecode/engine/README.md",
+    "jaxdecode/transforms/README.md",
+    "jaxdecode/ARCHITECTURE.md",
+)
 README = (ROOT / "README.md").read_text()
 LINES_MAX = 130  # a first page, not the reference
 BLOCKS = [

@@ -49,15 +49,35 @@ def _run(argv: list[str]) -> int:
         return _print_version()
     # Imported here, so that a Ctrl-C during the import ends like any other.
     with needs("the command line"):
-        from jaxdecode.cli import bench, chat, generate, interrupt, models, output
+        from jaxdecode.cli import (
+            batch,
+            bench,
+            chat,
+            generate,
+            interrupt,
+            merge,
+            models,
+            output,
+        )
 
     output.tolerate_narrow_encodings()
-    kind = generate.Command | chat.Command | bench.Command | models.Command
+    kind = (
+        generate.Command
+        | chat.Command
+        | batch.Command
+        | merge.Command
+        | bench.Command
+        | models.Command
+    )
+    if argv[:2] == ["batch", "merge"]:
+        argv = ["batch-merge", *argv[2:]]
     if not argv:
         return _show_help(kind)
     runs = {
         generate.Generate: generate.run,
         chat.Chat: chat.run,
+        batch.Batch: batch.run,
+        merge.Merge: merge.run,
         bench.Bench: bench.run,
         models.Models: models.run,
     }

@@ -34,10 +34,9 @@ class DefaultInt(int):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
-    """How a token is chosen, in this order: biases and bans, penalties, top-k, top-p,
-    min-p, temperature, draw. Without any of these the sampler is the one that comes with
-    the model; where there is none, the defaults give readable text."""
+class JointOptions:
+    """How a token is chosen, in this order: penalties, top-k, top-p, min-p, temperature,
+    draw. The defaults give readable text."""
 
     temperature: float = DefaultFloat(0.8)
     """Below 1 less random, above 1 more; 0 always takes the most likely token."""
@@ -59,6 +58,13 @@ class SamplingOptions:
 
     presence_penalty: float = DefaultFloat(0.0)
     """Lowers a token's logit once if it is in the output; 0 is off, usual 0.1 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions(JointOptions):
+    """How a token is chosen, in this order: biases and bans, penalties, top-k, top-p,
+    min-p, temperature, draw. Without any of these the sampler is the one that comes with
+    the model; where there is none, the defaults give readable text."""
 
     ban_tokens: Annotated[
         tuple[int, ...], arg(metavar="ID ...", help_behavior_hint=NO_IDS)

@@ -8,7 +8,8 @@ EXTRAS = {
         *("safetensors", "gguf", "tokenizers", "huggingface_hub", "jinja2"),
         *("sentencepiece", "google"),
     ),
-    "cli": ("tyro", "rich"),
+    "cli": ("tyro", "rich", "zstandard"),
+    "ray": ("ray",),
 }
 
 

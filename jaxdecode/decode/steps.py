@@ -72,6 +72,31 @@ def start(
     tokens = jnp.pad(jnp.asarray(prompts.tokens), ((0, 0), (0, length - width)))
     total = rows.prompt_length.shape[0]
     logits, cache, tokens = repeat_rows((logits, cache, tokens), total // count)
+    return begin(
+        rows, cache, tokens, logits, new_tokens_max=new_tokens_max, width=width
+    )
+
+
+def begin(
+    rows: Rows,
+    cache: Any,
+    tokens: jax.Array,
+    logits: jax.Array,
+    *,
+    new_tokens_max: int,
+    width: int,
+) -> Rows:
+    """Return rows whose prompts were read, ready for their first draw.
+
+    Args:
+      rows: what was asked for, R rows.
+      cache: holds their prompts.
+      tokens: int32 [R, T], their prompts.
+      logits: float32 [R, V] after the prompts.
+      new_tokens_max: columns of what is emitted, N. Static.
+      width: columns that a prompt may have; a longer one never starts. Static.
+    """
+    total = rows.prompt_length.shape[0]
     rows = replace(
         rows,
         cache=cache,
@@ -85,7 +110,7 @@ def start(
         sampling_logprobs=jnp.zeros((total, new_tokens_max), jnp.float32),
         observed=blank(rows.observables, total, new_tokens_max),
     )
-    contexts = contexts_of(rows, model.vocab_size)
+    contexts = contexts_of(rows, logits.shape[1])
     return replace(rows, links=init_rows(rows.chain, contexts))
 
 

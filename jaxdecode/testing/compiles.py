@@ -16,9 +16,11 @@ class Compiles:
     Attributes:
       names: their names, in the order in which they were compiled; `jit(f)` for a
         function f, the name of the operation for a lone `jnp` call.
+      seconds: how long all of them took.
     """
 
     names: list[str] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
 
     @property
     def count(self) -> int:
@@ -44,8 +46,8 @@ def count_compiles() -> Iterator[Compiles]:
     compiles = Compiles()
 
     def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        del duration_secs
         if event == _COMPILED:
+            compiles.seconds += duration_secs
             compiles.names.append(str(kwargs.get("fun_name", "?")))
 
     jax.monitoring.register_event_duration_secs_listener(listen)

@@ -20,7 +20,7 @@ from jaxdecode.core import check
 from jaxdecode.core.shapes import Array
 from jaxdecode.decode import Stops
 from jaxdecode.text.tokenizer import Tokenizer, check_text
-from jaxdecode.transforms.automaton import STATE, Automaton, token_table
+from jaxdecode.transforms.automaton import Automaton, token_table
 from jaxdecode.transforms.sequence_table import checked_sequences
 
 
@@ -31,25 +31,16 @@ class Stopping:
     Attributes:
       stops: what the loop looks for, or None.
       sequences: stop sequences of tokens.
-      strings: the compiled stop strings, or None.
+      strings: the stop strings, or None.
       tokenizer: knows the bytes of each token.
       keep: whether the stop stays in the text.
     """
 
     stops: Stops | None
     sequences: tuple[tuple[int, ...], ...]
-    strings: "_Strings | None"
+    strings: Automaton | None
     tokenizer: Tokenizer
     keep: bool
-
-
-@dataclass(frozen=True)
-class _Strings:
-    """Stop strings as an automaton over bytes and a table over tokens."""
-
-    automaton: Automaton
-    table: np.ndarray
-    on_device: jax.Array
 
 
 class StoppedText:
@@ -86,6 +77,16 @@ class StoppedText:
             shown += self._stop(int(tokens[last]), sequences)
         return self._text.push_bytes(shown)
 
+    def completes(self, token: int) -> bool:
+        """Whether a token, were it the next, completes a stop."""
+        strings = self._of.strings
+        if strings is not None:
+            data = self._of.tokenizer.bytes_of(token, skip_special=False)
+            if strings.first(self._state, data) is not None:
+                return True
+        ids = (*(recent for recent, _ in self._recent), token)
+        return any(ids[-len(s) :] == s for s in self._of.sequences)
+
     def finish(self) -> str:
         """End the text: return what was held back."""
         return self._text.push_bytes(self._release(0)) + self._text.finish()
@@ -99,7 +100,7 @@ class StoppedText:
         self._append(token)
         begin = end = len(self._held)
         strings = self._of.strings
-        found = strings and strings.automaton.first(state, self._held[before:])
+        found = strings and strings.first(state, self._held[before:])
         if found:
             end = before + found[0]
             begin = end - found[1]
@@ -121,7 +122,7 @@ class StoppedText:
         self._shown += (b"\0" if token in tokenizer.special_ids else b"\1") * len(data)
         self._recent = [*self._recent, (token, len(data))][-max(self._longest, 1) :]
         if self._of.strings is not None:
-            self._state = int(self._of.strings.table[self._state, token]) & STATE
+            self._state = self._of.strings.after(self._state, data)
 
     def _release(self, hold: int) -> bytes:
         """Return the held bytes but the last `hold`, which stay held."""
@@ -133,7 +134,7 @@ class StoppedText:
     def _begun_string(self) -> int:
         """Return how many bytes at the end may begin a stop string."""
         strings = self._of.strings
-        return 0 if strings is None else int(strings.automaton.depth[self._state])
+        return 0 if strings is None else int(strings.depth[self._state])
 
     def _begun_sequence(self) -> int:
         """Return how many bytes at the end may begin a stop sequence."""
@@ -155,8 +156,19 @@ def as_stopping(
     stop: Sequence[Sequence[int]] | None,
     stop_strings: str | Sequence[str] | None,
     keep_stop: bool,
+    on_device: bool = True,
 ) -> Stopping:
     """Return what ends a text besides an eos id.
+
+    Args:
+      who: the function asking, for messages.
+      tokenizer: knows the bytes of each token.
+      vocab_size: number of token ids.
+      stop: lists of token ids, or None.
+      stop_strings: texts, or None.
+      keep_stop: whether the stop stays in the text.
+      on_device: whether the loop looks for the stops; else the host does, token by
+        token (`StoppedText.completes`), and `stops` is None.
 
     Raises:
       TypeError: for arguments of the wrong kind.
@@ -167,28 +179,31 @@ def as_stopping(
         raise TypeError(f"{who}: `keep_stop` must be True or False, got {keep_stop!r}.")
     sequences = checked_sequences(who, "stop", () if stop is None else stop)
     texts = _texts(who, stop_strings)
-    strings = _compiled(tokenizer, texts, vocab_size) if texts else None
-    table = strings and strings.on_device
-    nothing = stop is None and stop_strings is None
+    stops = None
+    if on_device and not (stop is None and stop_strings is None):
+        table = _table(tokenizer, texts, vocab_size) if texts else None
+        stops = Stops(Stops.of(sequences).sequences, table)
     return Stopping(
-        stops=None if nothing else Stops(Stops.of(sequences).sequences, table),
+        stops=stops,
         sequences=tuple(map(tuple, sequences)),
-        strings=strings,
+        strings=_automaton(texts) if texts else None,
         tokenizer=tokenizer,
         keep=bool(keep),
     )
 
 
+@functools.lru_cache(maxsize=64)
+def _automaton(texts: tuple[str, ...]) -> Automaton:
+    """Return the automaton of some stop strings; cached for the next call."""
+    return Automaton.of([text.encode() for text in texts])
+
+
 @functools.lru_cache(maxsize=8)
-def _compiled(
-    tokenizer: Tokenizer, texts: tuple[str, ...], vocab_size: int
-) -> _Strings:
-    """Return the compiled stop strings; cached for the next call."""
-    automaton = Automaton.of([text.encode() for text in texts])
+def _table(tokenizer: Tokenizer, texts: tuple[str, ...], vocab_size: int) -> jax.Array:
+    """Return the stop strings as a table over tokens; cached for the next call."""
     pieces = list(tokenizer.stop_bytes[:vocab_size])
     pieces += [b""] * (vocab_size - len(pieces))
-    table = token_table(automaton, pieces)
-    return _Strings(automaton, table, jax.device_put(table))
+    return jax.device_put(token_table(_automaton(texts), pieces))
 
 
 def _texts(who: str, stop_strings: str | Sequence[str] | None) -> tuple[str, ...]:

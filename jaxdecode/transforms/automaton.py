@@ -62,6 +62,12 @@ class Automaton:
                 follows[node, byte] = child
         return Automaton(follows, np.asarray(depth, np.int32), found)
 
+    def after(self, state: int, data: bytes) -> int:
+        """Return the state after some bytes."""
+        for byte in data:
+            state = int(self.follows[state, byte])
+        return state
+
     def first(self, state: int, data: bytes) -> tuple[int, int] | None:
         """Return where the first string ends in `data` and how long it is, or None."""
         for place, byte in enumerate(data):
