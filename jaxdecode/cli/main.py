@@ -49,15 +49,25 @@ def _run(argv: list[str]) -> int:
         return _print_version()
     # Imported here, so that a Ctrl-C during the import ends like any other.
     with needs("the command line"):
-        from jaxdecode.cli import bench, chat, generate, interrupt, models, output
+        from jaxdecode.cli import (
+            bench,
+            chat,
+            generate,
+            inspect,
+            interrupt,
+            models,
+            output,
+        )
 
     output.tolerate_narrow_encodings()
-    kind = generate.Command | chat.Command | bench.Command | models.Command
+    kind = generate.Command | chat.Command | inspect.Command | bench.Command
+    kind |= models.Command
     if not argv:
         return _show_help(kind)
     runs = {
         generate.Generate: generate.run,
         chat.Chat: chat.run,
+        inspect.Inspect: inspect.run,
         bench.Bench: bench.run,
         models.Models: models.run,
     }
