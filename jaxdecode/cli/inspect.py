@@ -98,12 +98,9 @@ def _print_strip(found: "Inspection") -> None:
     steps, strip = found.steps, Text()
     for piece, logprob in zip(found.pieces(), steps.logprob[:, 0], strict=True):
         strip.append(piece, style=_colour(float(np.exp(logprob))))
-    legend = Text("  ")
-    for (low, style), name in zip(
-        _COLOURS, ("90 %+", "50", "20", "5", "1", "less"), strict=True
-    ):
-        legend.append(f" {name} ", style=style or None)
-        del low
+    legend = Text("probability in %:")
+    for low, style in _COLOURS:
+        legend.append(f" {low:.0%}+ ".replace("%", ""), style=style or None)
     console = Console(highlight=False, soft_wrap=True)
     console.print(strip)
     if output.is_terminal():

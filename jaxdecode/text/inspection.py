@@ -19,7 +19,12 @@ from jaxdecode.core.status import Status
 from jaxdecode.decode.beam.exploring import Explored, explore
 from jaxdecode.decode.dissecting import Detail, dissect
 from jaxdecode.text.inspection_data import Findings, Variant, describe
-from jaxdecode.text.playground import base_of, settings_of, temperatures_of
+from jaxdecode.text.playground import (
+    base_of,
+    is_off,
+    settings_of,
+    temperatures_of,
+)
 from jaxdecode.text.writing import TextRequest
 from jaxdecode.transforms import Chain, Edit, Link, as_chain, chain
 
@@ -85,7 +90,7 @@ def inspect_text(
         )
     (prompt,) = request.prompts
     values, _, _ = settings_of(sampler)
-    detail = _detail(sampler, len(prompt), len(tokens))
+    detail = _detail(sampler, prompt, tokens)
     steps = dissect(
         request.model,
         prompt,
@@ -141,18 +146,18 @@ def _others(who: str, what_if: Any) -> dict[str, Chain]:
     return {str(label): as_chain(other) for label, other in what_if.items()}
 
 
-def _detail(sampler: Chain, prompt: int, tokens: int) -> Detail:
+def _detail(sampler: Chain, prompt: list[int], tokens: list[int]) -> Detail:
     """Return how much is kept of each step, so that a long text makes no large page.
 
-    Every number is 4 bytes, or 5.3 as base64. A stored token is a logit, an id, and its
-    share of the words.
+    Every number is 4 bytes, or 5.4 as base64. A stored token is a logit, an id of half
+    the size, and its share of the words.
     """
-    links = len(sampler.links)
+    links = sum(not is_off(link) for link in sampler.links)
     followed = 2 * FOLLOWED + 1
-    fixed = 100 + 5 * links + followed * (links + 3) + prompt + tokens / 2
-    per_token = 5.4 + 2.7 + 4
-    room = (BYTES_MAX / tokens - 5.4 * fixed) / per_token
-    stored = int(np.clip(room, *STORED))
+    known = [len({*prompt, *tokens[:step]}) for step in range(len(tokens))]
+    fixed = 100 + 5 * links + followed * (links + 3) + sum(known) / len(tokens)
+    room = (BYTES_MAX / len(tokens) - 5.4 * fixed) / (5.4 + 2.7 + 4)
+    stored = int(np.clip(room, *STORED)) // 8 * 8  # few sizes: each is a program
     return Detail(FOLLOWED, stored, base_of(sampler))
 
 
