@@ -57,11 +57,12 @@ def _run(argv: list[str]) -> int:
             interrupt,
             models,
             output,
+            sweep,
         )
 
     output.tolerate_narrow_encodings()
     kind = generate.Command | chat.Command | inspect.Command | bench.Command
-    kind |= models.Command
+    kind |= sweep.Command | models.Command
     if not argv:
         return _show_help(kind)
     runs = {
@@ -69,6 +70,7 @@ def _run(argv: list[str]) -> int:
         chat.Chat: chat.run,
         inspect.Inspect: inspect.run,
         bench.Bench: bench.run,
+        sweep.Sweep: sweep.run,
         models.Models: models.run,
     }
     command = _parse(kind, argv)

@@ -1,6 +1,8 @@
 """Settings written in one word, such as temperature=1.5,top_k=0, and lists of them."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from jaxdecode.cli.options import SamplingOptions
 
@@ -31,6 +33,26 @@ def read_settings(flag: str, text: str) -> dict[str, float | int]:
     return found
 
 
+def read_grid(flag: str, texts: tuple[str, ...]) -> dict[str, list[float | int]]:
+    """Return {name: values} for texts such as "temperature=0.5,1,1.5".
+
+    Raises:
+      ValueError: for an unknown name, one that is given twice, or a value that is no
+        number.
+    """
+    grid: dict[str, list[float | int]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in NAMES or name in grid:
+            raise ValueError(
+                f"{flag} must be NAME=V,V,... with names among {', '.join(NAMES)}, each "
+                f"once, got {text!r}."
+            )
+        grid[name] = [number(flag, name, value) for value in values.split(",")]
+    return grid
+
+
 def number(flag: str, name: str, text: str) -> float | int:
     """Return the value of a setting, an int for top_k.
 
@@ -46,8 +68,6 @@ def number(flag: str, name: str, text: str) -> float | int:
         ) from None
 
 
-def changed(
-    options: SamplingOptions, values: dict[str, float | int]
-) -> SamplingOptions:
-    """Return the options with some values changed."""
-    return dataclasses.replace(options, **values)  # type: ignore[arg-type]
+def changed(options: SamplingOptions, values: Mapping[str, Any]) -> SamplingOptions:
+    """Return the options with some values changed, each a number or one per row."""
+    return dataclasses.replace(options, **values)
