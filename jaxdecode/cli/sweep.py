@@ -27,6 +27,7 @@ MEASURES = {
     "length": "tokens",
     "ended": "ended",
 }
+SHOWN = tuple(name for name in MEASURES if name not in ("distinct_1", "distinct_3"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,12 +160,12 @@ def _print_table(outcomes: "list[Outcome]") -> None:
         caption="* no other setting is both likelier and more varied (distinct-2)",
         box=box.SIMPLE_HEAD,
     )
-    for name in (*outcomes[0].setting, *MEASURES.values(), ""):
+    for name in (*outcomes[0].setting, *(MEASURES[name] for name in SHOWN), ""):
         table.add_column(name, justify="right")
     for one in outcomes:
         values = dataclasses.asdict(one)
         cells = [f"{value:g}" for value in one.setting.values()]
-        cells += [_number(name, values[name]) for name in MEASURES]
+        cells += [_number(name, values[name]) for name in SHOWN]
         table.add_row(*cells, "*" if one.frontier else "")
     Console(width=None if output.is_terminal() else 120).print(table)
 
