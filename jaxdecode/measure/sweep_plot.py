@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxdecode.measure.plot import figure_of
+from jaxdecode.measure.plot import figure_of, save_figure
 from jaxdecode.measure.sweeping import Outcome
 
 LABELS = {
-    "mean_logprob": "mean log-prob of a token (higher: likelier)",
+    "mean_logprob": "mean log-prob (higher: likelier)",
     "distinct_1": "distinct tokens",
     "distinct_2": "distinct pairs (higher: more varied)",
     "distinct_3": "distinct triples",
@@ -17,7 +17,7 @@ LABELS = {
     "entropy": "entropy of the model (nats)",
     "length": "tokens",
 }
-PANELS = ("repetition", "distinct_2", "mean_logprob", "entropy", "self_bleu", "length")
+PANELS = ("repetition", "distinct_2", "mean_logprob", "self_bleu", "length")
 STYLES = ("o-", "s--", "^-.", "D:", "v-", "P--")  # not told apart by colour alone
 
 
@@ -65,8 +65,7 @@ def plot_sweep(
             handles, labels, loc="outside lower center", ncols=min(len(labels), 4)
         )
     figure.suptitle(title)
-    figure.savefig(path)
-    return Path(path)
+    return save_figure(figure, path)
 
 
 def _lines(axis, outcomes: Sequence[Outcome], name: str) -> None:

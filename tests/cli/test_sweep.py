@@ -1,6 +1,7 @@
 """`jaxdecode sweep` with a tiny model: the table, the files, and what is refused."""
 
 import csv
+import io
 
 import pytest
 
@@ -22,11 +23,11 @@ def test_the_command_prints_a_table_and_writes_what_was_asked(
     assert code == 0, err
     assert "self-BLEU" in out
     assert "4 settings x 2 prompts x 3 seeds: 24 texts, 5 at a time" in err
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
     assert [(r["temperature"], r["top_p"]) for r in rows[:2]] == [
         ("0.5", "0.7"), ("0.5", "1.0")
     ]  # fmt: skip
-    written = list(csv.DictReader(texts.open(newline="")))
+    written = list(csv.DictReader(io.StringIO(texts.read_bytes().decode(), newline="")))
     assert len(written) == 24
     first = language_model().generate(
         written[0]["prompt"],

@@ -38,7 +38,7 @@ function followed(t) {
 }
 
 function fact(name, ...value) {
-  return [make('dt', {}, name), make('dd', {}, ...value)];
+  return make('div', {}, make('dt', {}, name), make('dd', {}, ...value));
 }
 
 function facts(t) {
@@ -46,10 +46,10 @@ function facts(t) {
   const both = (before, after) => `${before} → ${after}`;
   const nats = x => x.toFixed(3);
   return make('dl', { class: 'facts' },
-    ...fact('Drawn', token(DATA.tokens[t])),
-    ...fact('Log-prob', both(nats(ofLink('logprob', t, 0)), nats(ofLink('logprob', t, last)))),
-    ...fact('Rank', both(count(ofLink('rank', t, 0)), count(ofLink('rank', t, last)))),
-    ...fact('Entropy', both(nats(ofLink('entropy', t, 0)), nats(ofLink('entropy', t, last))), ' nats'));
+    fact('Drawn', token(DATA.tokens[t])),
+    fact('Log-prob', both(nats(ofLink('logprob', t, 0)), nats(ofLink('logprob', t, last)))),
+    fact('Rank', both(count(ofLink('rank', t, 0)), count(ofLink('rank', t, last)))),
+    fact('Entropy', both(nats(ofLink('entropy', t, 0)), nats(ofLink('entropy', t, last))), ' nats'));
 }
 
 function linkTable(t) {

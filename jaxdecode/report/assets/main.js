@@ -4,7 +4,7 @@ function showAbout() {
   const items = { Model: DATA.model, Sampler: DATA.sampler, Seed: DATA.seed,
     Tokens: `${DATA.prompt.length} + ${DATA.tokens.length}, ended by ${DATA.status}` };
   document.getElementById('about').replaceChildren(...Object.entries(items)
-    .flatMap(([name, value]) => [make('dt', {}, name), make('dd', {}, visible(value))]));
+    .map(([name, value]) => fact(name, visible(value))));
 }
 
 function listenToTheme() {
