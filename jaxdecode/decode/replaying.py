@@ -104,7 +104,7 @@ def measure(
 def replay(
     models: Sequence[Model],
     texts: Texts,
-    say: Callable[[Any, Any, list[jax.Array]], tuple[Any, dict[str, jax.Array]]],
+    say: Callable[[Any, Any, Sequence[jax.Array]], tuple[Any, dict[str, jax.Array]]],
     states: Any,
     *,
     chunk: int | None,
