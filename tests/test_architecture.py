@@ -17,6 +17,7 @@ FLOORS = {
     "models": 3,
     "decode": 4,
     "weights": 4,
+    "report": 4,
     "text": 5,
     "testing": 5,
     "measure": 5,

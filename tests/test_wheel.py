@@ -35,6 +35,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_types_sources_and_pages(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = ["py.typed", "native/kernels.c", "native/simd.h", "ARCHITECTURE.md"]
+    wanted += ["report/assets/page.html", "report/assets/main.js"]
     assert {f"jaxdecode/{name}" for name in wanted} <= names
     assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
 

@@ -54,21 +54,17 @@ def _run(argv: list[str]) -> int:
             bench,
             chat,
             generate,
+            inspect,
             interrupt,
             merge,
             models,
             output,
+            sweep,
         )
 
     output.tolerate_narrow_encodings()
-    kind = (
-        generate.Command
-        | chat.Command
-        | batch.Command
-        | merge.Command
-        | bench.Command
-        | models.Command
-    )
+    kind = generate.Command | chat.Command | inspect.Command | batch.Command
+    kind |= merge.Command | sweep.Command | bench.Command | models.Command
     if argv[:2] == ["batch", "merge"]:
         argv = ["batch-merge", *argv[2:]]
     if not argv:
@@ -76,9 +72,11 @@ def _run(argv: list[str]) -> int:
     runs = {
         generate.Generate: generate.run,
         chat.Chat: chat.run,
+        inspect.Inspect: inspect.run,
         batch.Batch: batch.run,
         merge.Merge: merge.run,
         bench.Bench: bench.run,
+        sweep.Sweep: sweep.run,
         models.Models: models.run,
     }
     command = _parse(kind, argv)

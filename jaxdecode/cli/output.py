@@ -4,6 +4,7 @@ import io
 import itertools
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def show(*parts: Iterable[str], kept: list[str] | None = None) -> None:
@@ -63,3 +64,17 @@ def tolerate_narrow_encodings() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def check_folder(what: str, path: str) -> None:
+    """Refuse, before anything runs, a file that could not be written.
+
+    Raises:
+      FileNotFoundError: if its folder does not exist.
+      IsADirectoryError: if it is a folder itself.
+    """
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{what}: {folder}: no such folder.")
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{what}: {path} is a folder.")

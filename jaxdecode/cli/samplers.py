@@ -59,6 +59,16 @@ def choose_sampler(
     return transforms.chain(*_extra(options, eos_ids), chosen), False
 
 
+def build_sampler(options: SamplingOptions, eos_ids: tuple[int, ...] = ()) -> "Chain":
+    """Return the chain that the options describe, whatever the model's own is.
+
+    Raises:
+      ValueError: as `choose_sampler`.
+      OSError: as `choose_sampler`.
+    """
+    return choose_sampler(options, eos_ids)[0]
+
+
 def given_flags(options: SamplingOptions) -> dict[str, Any]:
     """Return the numbers that a person typed, by name."""
     values = {name: getattr(options, name) for name in FLAGS}

@@ -10,6 +10,7 @@ EXTRAS = {
     ),
     "cli": ("tyro", "rich", "zstandard"),
     "ray": ("ray",),
+    "lm-eval": ("lm_eval",),
 }
 
 

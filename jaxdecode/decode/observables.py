@@ -108,7 +108,7 @@ def observe_step(
     return seen
 
 
-def _rank(row: jax.Array, token: jax.Array) -> jax.Array:
+def rank_of(row: jax.Array, token: jax.Array) -> jax.Array:
     """Return 1 for the best token; ties stand in the order of their ids."""
     ids = jnp.arange(row.shape[0], dtype=jnp.int32)
     before = (row > row[token]) | ((row == row[token]) & (ids < token))
@@ -117,7 +117,7 @@ def _rank(row: jax.Array, token: jax.Array) -> jax.Array:
 
 _MEASURES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "entropy": lambda row, token: entropy(row),
-    "rank": _rank,
+    "rank": rank_of,
 }
 _NAMES = ("entropy", "kept", "kept_mass", "rank", "top_logprobs:n")
 _PLAIN = ("kept", "kept_mass")  # of both distributions at once: they take no prefix

@@ -7,7 +7,7 @@
 The logits of one chunk are in memory at once; going backwards they are computed again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -91,8 +91,6 @@ def measure(
       and every observable by its name.
     """
     models = (model,) if reference is None else (model, reference)
-    read = [_read_prompts(one, texts, platform) for one in models]
-    first, caches = zip(*read, strict=True)
     states = None
     if texts.chain is not None:
         states = init_rows(texts.chain, texts.contexts(0, model.vocab_size))
@@ -100,6 +98,32 @@ def measure(
     def say(states, start, logits):
         return _say(texts, states, start, logits, observables, platform)
 
+    return replay(models, texts, say, states, chunk=chunk, platform=platform)
+
+
+def replay(
+    models: Sequence[Model],
+    texts: Texts,
+    say: Callable[[Any, Any, Sequence[jax.Array]], tuple[Any, dict[str, jax.Array]]],
+    states: Any,
+    *,
+    chunk: int | None,
+    platform: Platform,
+) -> dict[str, jax.Array]:
+    """Return what a function says of each token of the continuations, [R, T, ...].
+
+    Args:
+      models: what reads the texts, each by itself.
+      texts: what is read.
+      say: of states, the number of the first token and each model's logits [C, R, V]
+        from which C tokens were drawn; returns the new states, and leaves [C, R, ...]
+        by name.
+      states: what it is given first.
+      chunk: columns of a continuation that are read at once; None is all. Static.
+      platform: what the program is compiled for. Static.
+    """
+    read = [_read_prompts(one, texts, platform) for one in models]
+    first, caches = zip(*read, strict=True)
     states, found = say(states, 0, [rows[None] for rows in first])
     if texts.width > 1:
         size = min(chunk or texts.width - 1, texts.width - 1)
@@ -129,6 +153,21 @@ def measure(
 def _read_prompts(model: Model, texts: Texts, platform: Platform):
     cache = model.init_cache(*texts.tokens.shape)
     return prefill(model, texts.prompts, cache, platform=platform, reversible=True)
+
+
+def joined(prompts: Prompts, given: Prompts, max_length: int) -> jax.Array:
+    """Return prompt and continuation of each row, one after the other, int32 [R, S]."""
+    width = prompts.tokens.shape[1] + given.tokens.shape[1]
+    place = jnp.arange(min(width, max_length), dtype=jnp.int32)[None, :]
+    inside = place - prompts.lengths[:, None]
+
+    def pick(table, index):
+        index = jnp.clip(index, 0, table.shape[1] - 1)
+        return jnp.take_along_axis(table, jnp.broadcast_to(index, inside.shape), axis=1)
+
+    return jnp.where(
+        inside < 0, pick(prompts.tokens, place), pick(given.tokens, inside)
+    )
 
 
 def _read(

@@ -30,7 +30,15 @@ from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.observables import Observable, as_observables
 from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts, as_prompts
-from jaxdecode.decode.replaying import KL, OWN, REFERENCE, SAMPLED, Texts, measure
+from jaxdecode.decode.replaying import (
+    KL,
+    OWN,
+    REFERENCE,
+    SAMPLED,
+    Texts,
+    joined,
+    measure,
+)
 from jaxdecode.decode.request import count_of
 from jaxdecode.native import current_platform
 from jaxdecode.transforms import Chain, Link, as_chain
@@ -170,7 +178,7 @@ def _run(
     times = given.tokens.shape[0] // prompts.tokens.shape[0]
     prompts = repeat_rows(prompts, times)
     model, reference = models
-    tokens = _joined(prompts, given, model.max_length)
+    tokens = joined(prompts, given, model.max_length)
     texts = Texts(prompts, given, tokens, chain, keys)
     asked = {"observables": observables, "chunk": chunk, "platform": platform}
     found = measure(model, texts, reference=reference, **asked)
@@ -206,21 +214,6 @@ def _check_reference(model: Model, reference: Model | None) -> None:
             raise ValueError(
                 f"score: `reference` must have {rule} {name} ({own}), got {other}."
             )
-
-
-def _joined(prompts: Prompts, given: Prompts, max_length: int) -> jax.Array:
-    """Return prompt and continuation of each row, one after the other, int32 [R, S]."""
-    width = prompts.tokens.shape[1] + given.tokens.shape[1]
-    place = jnp.arange(min(width, max_length), dtype=jnp.int32)[None, :]
-    inside = place - prompts.lengths[:, None]
-
-    def pick(table, index):
-        index = jnp.clip(index, 0, table.shape[1] - 1)
-        return jnp.take_along_axis(table, jnp.broadcast_to(index, inside.shape), axis=1)
-
-    return jnp.where(
-        inside < 0, pick(prompts.tokens, place), pick(given.tokens, inside)
-    )
 
 
 def _width(given: Any) -> int:

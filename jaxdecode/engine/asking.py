@@ -180,8 +180,8 @@ def _tokens_of(
     if isinstance(prompt, str):
         parse_special = options.get("parse_special", False)
         return encode_prompts(WHO, lm.tokenizer, prompt, parse_special)[0]
-    conversation = Conversation(who=WHO, messages=prompt, template=lm.chat_template)
-    return conversation.encode(lm.tokenizer)
+    said = Conversation(who=WHO, messages=prompt, template=lm.chat_template)
+    return said.encode(lm.tokenizer)
 
 
 def _stopping(lm: LanguageModel, options: RequestOptions) -> Stopping | None:

@@ -23,7 +23,7 @@ def plot(found: Sequence[Decoding], path: str | os.PathLike, *, title: str) -> P
       ValueError: if matplotlib is not installed, or cannot write this format.
       OSError: if the file cannot be written.
     """
-    figure = _figure()
+    figure = figure_of()
     axes = figure.subplots()
     batches = [one.batch for one in found]
     speeds = [1e3 * one.batch / one.step_ms for one in found]
@@ -40,8 +40,7 @@ def plot(found: Sequence[Decoding], path: str | os.PathLike, *, title: str) -> P
     axes.set_title(title)
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
-    figure.savefig(path)
-    return Path(path)
+    return save_figure(figure, path)
 
 
 def check_plot(path: str | os.PathLike) -> None:
@@ -51,7 +50,7 @@ def check_plot(path: str | os.PathLike) -> None:
       ValueError: if matplotlib is not installed, or cannot write this format.
       FileNotFoundError: if the folder does not exist.
     """
-    kinds = _figure().canvas.get_supported_filetypes()
+    kinds = figure_of().canvas.get_supported_filetypes()
     kind = Path(path).suffix.removeprefix(".").lower()
     if kind not in kinds:
         raise ValueError(
@@ -63,7 +62,12 @@ def check_plot(path: str | os.PathLike) -> None:
         raise FileNotFoundError(f"{folder}: no such folder.")
 
 
-def _figure() -> Any:
+def figure_of(size: tuple[float, float] = (6.4, 4.4)) -> Any:
+    """Return an empty figure of some inches.
+
+    Raises:
+      ValueError: if matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -72,6 +76,23 @@ def _figure() -> Any:
             "plot: matplotlib is needed for a plot; "
             "pip install 'jaxdecode[plot]' brings it."
         ) from error
-    figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_figure(figure: Any, path: str | os.PathLike) -> Path:
+    """Write a figure to a file and return its path.
+
+    An SVG keeps its text as text, which is small, and says the same whenever it is made.
+
+    Raises:
+      OSError: if the file cannot be written.
+    """
+    import matplotlib
+
+    # Only an SVG has these fields; a PNG would keep an empty date.
+    metadata = {"Date": None} if Path(path).suffix.lower() == ".svg" else None
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "jaxdecode"}):
+        figure.savefig(path, metadata=metadata)
+    return Path(path)
