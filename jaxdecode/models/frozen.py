@@ -12,7 +12,9 @@ from typing import Any
 import jax
 from flax import nnx
 
-from jaxdecode.core.pytree import pytree, static
+from jaxdecode.core.platform import Platform
+from jaxdecode.core.protocol import FollowsPlatform
+from jaxdecode.core.pytree import pytree, replace, static
 from jaxdecode.native import unpacked
 
 
@@ -72,10 +74,17 @@ class Frozen:
     Args:
       leaves: the arrays, in the order of `definition.names`; matrices may be `Panels`.
       definition: the rest, part of the structure.
+      platform: what programs that use it are compiled for; None is this process's.
+        Static.
     """
 
     leaves: tuple[Any, ...]
     definition: Definition = static()
+    platform: Platform | None = static(default=None)
+
+    def on(self, platform: Platform) -> "Frozen":
+        """Return the same model, to be used in programs for `platform`."""
+        return replace(self, platform=platform)
 
     @property
     def vocab_size(self) -> int:
@@ -118,7 +127,10 @@ class Frozen:
 
     @property
     def _module(self) -> Any:
-        return self._assemble(self.leaves)
+        module = self._assemble(self.leaves)
+        if self.platform is None or not isinstance(module, FollowsPlatform):
+            return module
+        return module.on(self.platform)
 
     def init_cache(self, rows: int, length: int) -> Any:
         """Return the model's empty cache for `rows` sequences of `length` columns."""
