@@ -23,6 +23,7 @@ import jax
 import measure
 
 import jaxdecode as jd
+from jaxdecode.core.pytree import replace
 from jaxdecode.decode import trace
 from jaxdecode.measure import chips, hlo
 from jaxdecode.models import SHAPES, outline
@@ -40,6 +41,9 @@ SAMPLERS = {
         "presence_penalty": 0.1,
     },
 }
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter")
+COLLECTIVES += ("all-reduce-start", "all-gather-start", "collective-permute")
+KERNELS = ("fusion", "custom-call", "copy", "sort", "dot")
 ASKS = ("infeed", "outfeed", "send", "recv")
 
 
@@ -65,6 +69,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--context", type=int, default=256, help="prompt and new tokens"
     )
+    parser.add_argument("--mesh", default="1x1", help="devices: DATAxTENSOR")
     parser.add_argument("--samplers", nargs="+", default=["joint"], choices=SAMPLERS)
     parser.add_argument(
         "--save-hlo", type=pathlib.Path, help="a folder for the programs"
@@ -79,8 +84,9 @@ def _compile(options: argparse.Namespace, batch: int, sampler: str) -> dict[str,
     if options.layers:
         config = dataclasses.replace(config, num_layers=options.layers)
     chip = chips.CHIPS[options.chip]
-    mesh = chips.mesh_of(options.chip)
-    model = chips.placed(outline(config, options.dtype), mesh)
+    data, tensor = map(int, options.mesh.split("x"))
+    mesh = chips.mesh_of(options.chip, data=data, tensor=tensor)
+    model = jd.shard(outline(config, options.dtype), mesh, data="data", tensor="tensor")
     half = options.context // 2
     traced = trace(
         model,
@@ -99,42 +105,53 @@ def _compile(options: argparse.Namespace, batch: int, sampler: str) -> dict[str,
         path = options.save_hlo / f"{options.chip}-{batch}-{sampler}.txt"
         path.write_text(text)
     memory = compiled.memory_analysis()
-    weights = sum(hlo.bytes_of(leaf) for leaf in model.leaves)
-    held = jax.eval_shape(lambda: model.on(chip.platform).init_cache(batch, 2 * half))
-    cache = sum(map(hlo.bytes_of, jax.tree.leaves(held)))
+    weights, cache = _held(model, chip.platform, batch, options.context)
+    weights, cache = weights / tensor, cache / (data * tensor)
     row = {
         "sampler": sampler,
         "batch": batch,
         "context": options.context,
         "layers": config.num_layers,
+        "mesh": options.mesh,
         "compile_s": round(seconds, 1),
         "code_mb": round(memory.generated_code_size_in_bytes / 1e6, 1),
         "temporaries_mb": round(memory.temp_size_in_bytes / 1e6, 1),
-        "weights_mb": round(weights / 1e6, 1),
+        "weights_mb": round(weights / 1e6, 1),  # of one device, about
         "cache_mb": round(cache / 1e6, 1),
     }
     return row | _step(hlo.Program(text), chip, weights + cache)
 
 
+def _held(model: Any, platform: Any, batch: int, context: int) -> tuple[int, int]:
+    """Return the bytes of all weights, and of the cache."""
+    cache = jax.eval_shape(
+        lambda: replace(model, split=None).on(platform).init_cache(batch, context)
+    )
+    weights = sum(map(hlo.bytes_of, model.leaves))
+    return weights, sum(map(hlo.bytes_of, jax.tree.leaves(cache)))
+
+
 def _step(program: hlo.Program, chip: chips.Chip, read: int) -> dict[str, Any]:
     """Return what is said of a decode step."""
-    step = program.reached(program.step())
-    made = [line for line in step if line.kind not in hlo.FREE and not line.is_in_place]
+    name = program.step()
+    step = program.reached(name)
+    made = [line for line in step if line.kind not in hlo.FREE]
+    sorts = [x for x in program.reached(name, fused=True) if x.kind == "sort"]
     kinds = collections.Counter(line.kind for line in step)
     row: dict[str, Any] = {
         "largest_made_mb": round(max(line.bytes for line in made) / 1e6, 1),
         "widest_sort": max(
-            (axes[-1] for x in step if x.kind == "sort" for _, axes in x.shapes),
-            default=0,
+            (axes[-1] for line in sorts for _, axes in line.shapes), default=0
         ),
         "host_transfers": sum(kinds[kind] for kind in ASKS),
+        "collectives": sum(kinds[kind] for kind in COLLECTIVES),
     }
     if not chip.hertz:
-        kernels = sum(
-            kinds[kind] for kind in ("fusion", "custom-call", "copy", "sort", "dot")
-        )
-        open_loops = sum(x.kind == "while" and x.trips is None for x in step)
-        asked = kinds["conditional"] + open_loops
+        # Of a usual step: what is behind the condition of the draw is not counted.
+        own = program[name]
+        kernels = sum(line.kind in KERNELS for line in own)
+        asked = sum(line.kind == "conditional" for line in own)
+        asked += sum(line.kind == "while" and line.trips is None for line in own)
         return row | {"kernels": kernels, "questions": asked}
     cycles = program.step_cycles()
     limit = read / chip.bytes_per_s * chip.hertz

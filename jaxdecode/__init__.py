@@ -70,6 +70,7 @@ _CONTENTS = {
         "from_logits_function",
         "from_recurrent",
         "from_single",
+        "shard",
     ),
     "jaxdecode.decode": (
         "Generation",
@@ -134,6 +135,7 @@ if TYPE_CHECKING:
     from jaxdecode.models import from_logits_function as from_logits_function
     from jaxdecode.models import from_recurrent as from_recurrent
     from jaxdecode.models import from_single as from_single
+    from jaxdecode.models import shard as shard
     from jaxdecode.sampling import apply as apply
     from jaxdecode.sampling import sample as sample
     from jaxdecode.text import LanguageModel as LanguageModel

@@ -102,6 +102,9 @@ def devices_of(chip: str, count: int = 1) -> tuple[Any, ...]:
         )
     if facts.lowering == "tpu":
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no server to ask
+        os.environ.setdefault(
+            "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
+        )  # nor a device to share
         grid = topologies.get_topology_desc(
             platform="tpu", topology_name=facts.grids[count]
         )

@@ -79,13 +79,6 @@ class Instruction:
         """Bytes of the largest array it returns."""
         return max((_bytes(*shape) for shape in self.shapes), default=0)
 
-    @property
-    def is_in_place(self) -> bool:
-        """Whether it puts something into an array that it was given."""
-        return "scatter" in self.text.split(", metadata")[0] or (
-            "dynamic-update-slice" in self.text or "dynamic_update_slice" in self.text
-        )
-
 
 class Program:
     """A compiled program.
@@ -109,13 +102,14 @@ class Program:
     def __getitem__(self, name: str) -> list[Instruction]:
         return self.computations[name]
 
-    def reached(self, name: str) -> list[Instruction]:
-        """Return all instructions that a computation runs, but for those in fusions."""
-        return [line for part in self._parts(name) for line in self[part]]
+    def reached(self, name: str, *, fused: bool = False) -> list[Instruction]:
+        """Return all instructions that a computation runs.
 
-    def loops(self, name: str) -> list[Instruction]:
-        """Return the loops of a computation, outer ones first, branches included."""
-        return [line for line in self.reached(name) if line.kind == "while"]
+        Args:
+          name: the computation.
+          fused: whether those inside fusions count, too, which write no array.
+        """
+        return [line for part in self._parts(name, fused) for line in self[part]]
 
     def step(self) -> str:
         """Return the computation of one decode step.
@@ -172,7 +166,7 @@ class Program:
                 total += dear if dear["weights"] else cheap
         return total
 
-    def _parts(self, name: str) -> Iterator[str]:
+    def _parts(self, name: str, fused: bool) -> Iterator[str]:
         seen, todo = set(), [name]
         while todo:
             name = todo.pop()
@@ -181,7 +175,7 @@ class Program:
             seen.add(name)
             yield name
             for line in self[name]:
-                if line.kind in ("while", "call", "conditional"):
+                if fused or line.kind in ("while", "call", "conditional"):
                     todo += line.called + line.branches
 
 
@@ -212,10 +206,18 @@ def _weights(cycles: collections.Counter[str]) -> int:
 def _kind_of_work(line: Instruction, others: dict[str, Instruction]) -> str:
     if "dot_general" not in line.text and line.kind not in ("dot", "convolution"):
         return "other"
-    read = [others[name] for name in line.operands if name in others]
+    read = [_source(name, others) for name in line.operands if name in others]
     shapes = [axes for other in read for _, axes in other.shapes]
     is_matrix = any(len(axes) == 2 and min(axes) >= WEIGHT_AXIS for axes in shapes)
     return "weights" if is_matrix else "attention"
+
+
+def _source(name: str, others: dict[str, Instruction]) -> Instruction:
+    """Return the instruction that made an array, whatever shape it is seen in."""
+    line = others[name]
+    while line.kind == "bitcast" and line.operands[0] in others:
+        line = others[line.operands[0]]
+    return line
 
 
 def bytes_of(array: Any) -> int:

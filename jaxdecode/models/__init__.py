@@ -25,5 +25,6 @@ from jaxdecode.models.shapes import LLAMA_1B as LLAMA_1B
 from jaxdecode.models.shapes import LLAMA_8B as LLAMA_8B
 from jaxdecode.models.shapes import SHAPES as SHAPES
 from jaxdecode.models.shapes import SMOLLM2_135M as SMOLLM2_135M
+from jaxdecode.models.sharding import shard as shard
 from jaxdecode.models.single import SingleModel as SingleModel
 from jaxdecode.models.single import from_single as from_single

@@ -76,11 +76,14 @@ class Frozen:
       definition: the rest, part of the structure.
       platform: what programs that use it are compiled for; None is this process's.
         Static.
+      split: how it lies on several devices (`models.sharding.Split`); None for one.
+        Static.
     """
 
     leaves: tuple[Any, ...]
     definition: Definition = static()
     platform: Platform | None = static(default=None)
+    split: Any = static(default=None)
 
     def on(self, platform: Platform) -> "Frozen":
         """Return the same model, to be used in programs for `platform`."""
@@ -112,6 +115,11 @@ class Frozen:
         return hasattr(self.definition.graphdef.nodes[0].type, "layer_logits")
 
     @property
+    def config(self) -> Any:
+        """The module's sizes and switches; None for a module without."""
+        return getattr(self._module, "config", None)
+
+    @property
     def params(self) -> dict[str, jax.Array]:
         """The arrays under their dotted names, matrices as [outputs, inputs]."""
         leaves = map(unpacked, self.leaves)
@@ -134,7 +142,8 @@ class Frozen:
 
     def init_cache(self, rows: int, length: int) -> Any:
         """Return the model's empty cache for `rows` sequences of `length` columns."""
-        return self._module.init_cache(rows, length)
+        cache = self._module.init_cache(rows, length)
+        return cache if self.split is None else self.split.cut(cache, "data", "tensor")
 
     def share_prompts(
         self, cache: Any, lengths: jax.Array, *, beams: int, columns: int
@@ -152,7 +161,12 @@ class Frozen:
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        return self._module(tokens, positions, cache, at=at)
+        if self.split is None:
+            return self._module(tokens, positions, cache, at=at)
+        tokens, positions = self.split.cut((tokens, positions), "data")
+        logits, cache = self._module(tokens, positions, cache, at=at)
+        axes = ("data", *(None,) * (logits.ndim - 2), "tensor")
+        return self.split.cut(logits, *axes), cache
 
     def layer_logits(
         self,
