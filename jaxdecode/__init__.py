@@ -78,6 +78,8 @@ _CONTENTS = {
         "Stops",
         "contrastive",
         "dola",
+        "export",
+        "exported_weights",
         "generate",
         "guided",
         "prompts",

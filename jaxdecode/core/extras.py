@@ -6,6 +6,7 @@ from collections.abc import Iterator
 EXTRAS = {
     "text": ("safetensors", "gguf", "tokenizers", "huggingface_hub", "jinja2"),
     "cli": ("tyro", "rich"),
+    "export": ("flatbuffers",),
 }
 
 
