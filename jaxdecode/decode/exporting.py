@@ -77,7 +77,7 @@ def export(
     lengths = jax.ShapeDtypeStruct((rows,), np.int32)
     seed = jax.ShapeDtypeStruct((), np.uint32)
     program = jax.export.export(jax.jit(run), platforms=tuple(platforms))
-    return program([*map(of, leaves)], prompts, lengths, seed).serialize()
+    return bytes(program([*map(of, leaves)], prompts, lengths, seed).serialize())
 
 
 def exported_weights(model: Model) -> list[jax.Array]:
