@@ -149,7 +149,7 @@ def test_the_slope_of_a_score_compiles_without_a_copy_of_the_table(chip):
     def slopes(model, prompts, given):
         def loss(model):
             asked = {"observables": (), "chunk": None, "platform": platform}
-            found = scoring._run(model, prompts, given, None, None, **asked)
+            found = scoring._run((model, None), prompts, given, None, None, **asked)
             return -jnp.sum(found.model_logprobs)
 
         return jax.grad(loss)(model)
