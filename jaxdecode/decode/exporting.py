@@ -81,7 +81,10 @@ def export(
 
 
 def exported_weights(model: Model) -> list[jax.Array]:
-    """Return the arrays that an exported program of `model` takes."""
+    """Return the arrays that an exported program of `model` takes, in its order.
+
+    Matrices are plain [outputs, inputs], whatever layout the model keeps them in.
+    """
     return [jnp.asarray(leaf) for leaf in jax.tree.leaves(_plain(model))]
 
 
