@@ -75,6 +75,7 @@ _CONTENTS = {
         "from_logits_function",
         "from_recurrent",
         "from_single",
+        "shard",
     ),
     "jaxdecode.decode": (
         "Generation",
@@ -82,6 +83,8 @@ _CONTENTS = {
         "Stops",
         "contrastive",
         "dola",
+        "export",
+        "exported_weights",
         "generate",
         "guided",
         "prompts",
@@ -141,6 +144,7 @@ if TYPE_CHECKING:
     from jaxdecode.models import from_logits_function as from_logits_function
     from jaxdecode.models import from_recurrent as from_recurrent
     from jaxdecode.models import from_single as from_single
+    from jaxdecode.models import shard as shard
     from jaxdecode.sampling import apply as apply
     from jaxdecode.sampling import sample as sample
     from jaxdecode.text import LanguageModel as LanguageModel

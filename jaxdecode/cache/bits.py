@@ -30,8 +30,8 @@ def to_bits(values: jax.Array) -> jax.Array:
 @to_bits.defjvp
 def _refuse_gradient(primals, tangents):
     raise TypeError(
-        "to_bits: gradients do not pass through bfloat16 storage; "
-        "build the model with dtype='float32' to differentiate it."
+        "to_bits: gradients do not pass through a cache of words; differentiate "
+        "`model.on(platform.with_slopes())` (or `score`, or `generate(loop='scan')`)."
     )
 
 

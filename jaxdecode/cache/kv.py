@@ -12,7 +12,7 @@ from jaxdecode.cache.bits import from_bits, to_bits
 from jaxdecode.core import check
 from jaxdecode.core.pytree import pytree, replace
 
-STORAGE = {"float32": jnp.float32, "bfloat16": jnp.uint16}
+STORAGE = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @pytree
@@ -20,11 +20,11 @@ class KVCache:
     """What attention remembers: keys and values, one array of each per layer.
 
     A head's columns lie next to each other, so that the products over them read memory
-    in order and never transpose it. A bfloat16 cache holds its words as uint16 (see
+    in order and never transpose it. A bfloat16 cache may hold its words as uint16 (see
     `jaxdecode.cache.bits`), which keeps the update of a step in place on CPU.
 
     Args:
-      keys: per layer [B, K, T, D], float32 or uint16.
+      keys: per layer [B, K, T, D], float32, bfloat16 or uint16.
       values: per layer, the same.
     """
 
@@ -33,7 +33,14 @@ class KVCache:
 
     @staticmethod
     def empty(
-        *, layers: int, rows: int, heads: int, length: int, size: int, dtype: str
+        *,
+        layers: int,
+        rows: int,
+        heads: int,
+        length: int,
+        size: int,
+        dtype: str,
+        words: bool = True,
     ) -> "KVCache":
         """Return a cache of zeros.
 
@@ -44,14 +51,15 @@ class KVCache:
           length: columns, T.
           size: size of a head, D.
           dtype: "float32" or "bfloat16".
+          words: whether bfloat16 numbers are kept as words.
 
         Returns:
           A cache whose leaves have shape [B, K, T, D].
         """
         shape = (rows, heads, length, size)
         return KVCache(
-            keys=tuple(zeros(shape, dtype) for _ in range(layers)),
-            values=tuple(zeros(shape, dtype) for _ in range(layers)),
+            keys=tuple(zeros(shape, dtype, words) for _ in range(layers)),
+            values=tuple(zeros(shape, dtype, words) for _ in range(layers)),
         )
 
     @property
@@ -91,13 +99,14 @@ class KVCache:
         return as_numbers(self.keys[layer]), as_numbers(self.values[layer])
 
 
-def zeros(shape: tuple[int, ...], dtype: str) -> jax.Array:
-    """Return columns that nobody wrote, "float32" or "bfloat16" (as words).
+def zeros(shape: tuple[int, ...], dtype: str, words: bool) -> jax.Array:
+    """Return columns that nobody wrote, "float32" or "bfloat16" (perhaps as words).
 
     Zeros, not `empty`: an unused column has weight 0, and 0 * NaN is NaN.
     """
     check.choice("KVCache", "dtype", dtype, tuple(STORAGE))
-    return jnp.zeros(shape, STORAGE[dtype])
+    as_words = words and dtype == "bfloat16"
+    return jnp.zeros(shape, jnp.uint16 if as_words else STORAGE[dtype])
 
 
 def check_columns(new: jax.Array, length: int) -> None:
@@ -112,7 +121,7 @@ def check_columns(new: jax.Array, length: int) -> None:
 def stored_as(stored: jax.Array, new: jax.Array) -> jax.Array:
     """Return numbers in the type in which `stored` keeps them."""
     words = stored.dtype == jnp.uint16
-    return to_bits(new.astype(jnp.bfloat16)) if words else new
+    return to_bits(new.astype(jnp.bfloat16)) if words else new.astype(stored.dtype)
 
 
 def write_columns(
@@ -121,7 +130,7 @@ def write_columns(
     """Put columns [B, K, S, D] into stored ones [B, K, T, D], or one of [B, L, K, T, D].
 
     Args:
-      stored: float32 or uint16.
+      stored: float32, bfloat16 or uint16.
       new: what is written.
       starts: int32 [B], the column of each row's first new one.
       *layer: which layer, where `stored` has an axis for them.

@@ -23,7 +23,8 @@ class SharedCache:
 
     Args:
       prompts: the prompts' columns, rows [B].
-      keys: per layer [B, H, T * K, D] for H key and value heads, float32 or uint16.
+      keys: per layer [B, H, T * K, D] for H key and value heads; float32,
+        bfloat16 or uint16.
       values: per layer, the same.
       lengths: int32 [B], the prompts' lengths.
       path: int32 [B * K, T], at each step the beam that a beam's path went through.

@@ -30,11 +30,19 @@ class StackedCache:
 
     @staticmethod
     def empty(
-        *, layers: int, rows: int, heads: int, length: int, size: int, dtype: str
+        *,
+        layers: int,
+        rows: int,
+        heads: int,
+        length: int,
+        size: int,
+        dtype: str,
+        words: bool = True,
     ) -> "StackedCache":
         """Return a cache of zeros; the arguments are those of `KVCache.empty`."""
         shape = (rows, layers, heads, length, size)
-        return StackedCache(keys=zeros(shape, dtype), values=zeros(shape, dtype))
+        keys, values = zeros(shape, dtype, words), zeros(shape, dtype, words)
+        return StackedCache(keys=keys, values=values)
 
     @property
     def length(self) -> int:

@@ -11,6 +11,7 @@ EXTRAS = {
     "cli": ("tyro", "rich", "zstandard"),
     "ray": ("ray",),
     "lm-eval": ("lm_eval",),
+    "export": ("flatbuffers",),
 }
 
 

@@ -6,6 +6,8 @@ platform means passing another value.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -21,9 +23,18 @@ class Platform:
         accelerator a look is a round trip to the host; on CPU it costs nothing.
       columns_per_call: most prompt columns that are read in one call of a model.
       tokens_per_call: most prompt tokens, rows times columns, of one call.
-      rows_per_group: rows that share a larger window of candidates; few where a row
-        costs more than starting a kernel.
-      sorts_words: whether it sorts 64-bit integers.
+      gates: whether work that no row wants is skipped by a conditional. It pays where a
+        pass over the rows costs more than the code and the question.
+      branches_on_device: whether a conditional is decided without asking the host.
+      windows: sizes of the windows of candidates that a draw tries before whole rows.
+      rows_per_group: with gates, rows that share a larger window of candidates.
+      by_chunks: whether the best of a row are looked for by the maxima of its chunks; if
+        not, one operation finds them.
+      sorts_words: whether XLA sorts rows, as 64-bit integers; if not, a network does,
+        which is small to compile.
+      words: whether caches hold bfloat16 numbers as 16-bit words, which have no slope.
+        XLA's CPU backend converts a whole bfloat16 array to move one row of it; others
+        would copy the array for the sake of the words.
       kernels: whether programs may call the kernels of `jaxdecode.native`.
     """
 
@@ -32,9 +43,18 @@ class Platform:
     steps_per_look: int
     columns_per_call: int
     tokens_per_call: int
+    gates: bool
+    branches_on_device: bool
+    windows: tuple[int, ...]
     rows_per_group: int
+    by_chunks: bool
     sorts_words: bool
+    words: bool
     kernels: bool = False
+
+    def with_slopes(self) -> "Platform":
+        """Return the same platform with storage that can be differentiated."""
+        return dataclasses.replace(self, words=False)
 
 
 CPU = Platform(
@@ -43,8 +63,13 @@ CPU = Platform(
     steps_per_look=1,
     columns_per_call=256,
     tokens_per_call=1024,
+    gates=True,
+    branches_on_device=True,
+    windows=(64, 1024),
     rows_per_group=2,
+    by_chunks=True,
     sorts_words=True,
+    words=True,
 )
 GPU = Platform(
     kind="gpu",
@@ -52,10 +77,15 @@ GPU = Platform(
     steps_per_look=8,
     columns_per_call=2048,
     tokens_per_call=8192,
-    rows_per_group=16,
-    sorts_words=True,
+    gates=False,
+    branches_on_device=False,
+    windows=(256,),
+    rows_per_group=0,
+    by_chunks=True,
+    sorts_words=False,
+    words=False,
 )
-TPU = dataclasses.replace(GPU, kind="tpu", sorts_words=False)  # no 64-bit integers
+TPU = dataclasses.replace(GPU, kind="tpu", branches_on_device=True, by_chunks=False)
 _BY_KIND = {"cpu": CPU, "gpu": GPU, "tpu": TPU}
 
 
@@ -65,3 +95,13 @@ def backend() -> Platform:
     `jaxdecode.native.current_platform` adds whether the kernels can be used.
     """
     return _BY_KIND.get(jax.default_backend(), GPU)
+
+
+def lowered_for_cpu(trick: Callable[..., Any], plain: Callable[..., Any], *args: Any):
+    """Return `trick(*args)` in a program for the CPU, `plain(*args)` in any other.
+
+    For ways around a weakness of XLA's CPU backend that change no shape and no storage:
+    the choice is made when a program is lowered and leaves no trace in it, so that one
+    model can be exported for several platforms.
+    """
+    return jax.lax.platform_dependent(*args, cpu=trick, default=plain)

@@ -4,10 +4,14 @@
 asks `isinstance(model, ...)` and has another way for models without it.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+
+from jaxdecode.core.platform import Platform
+
+M = TypeVar("M")
 
 
 class ModelError(ValueError):
@@ -175,3 +179,36 @@ class ExposesLayers(Protocol):
           layers, [len(layers), ...]; and the new cache.
         """
         ...
+
+
+@runtime_checkable
+class FollowsPlatform(Protocol):
+    """Optional: a model whose storage depends on what a program is compiled for."""
+
+    def on(self, platform: Platform) -> Any:
+        """Return the same model, to be used in programs for `platform`."""
+        ...
+
+
+def for_platform(model: M, platform: Platform) -> M:
+    """Return a model, or a wrapper of models, as it is used in programs for `platform`.
+
+    Args:
+      model: any model; parts that do not follow a platform stay as they are.
+      platform: what the program is compiled for. Static.
+    """
+
+    def place(part):
+        return part.on(platform) if isinstance(part, FollowsPlatform) else part
+
+    return jax.tree.map(
+        place, model, is_leaf=lambda part: isinstance(part, FollowsPlatform)
+    )
+
+
+def follows_platform(model: Any) -> bool:
+    """Whether a model, or one inside a wrapper, follows a platform."""
+    parts = jax.tree.leaves(
+        model, is_leaf=lambda part: isinstance(part, FollowsPlatform)
+    )
+    return any(isinstance(part, FollowsPlatform) for part in parts)

@@ -1,6 +1,8 @@
 """Floor 4: the compiled loop; knows the model protocol and chains, no concrete model."""
 
 from jaxdecode.decode.dola import LayerContrast, dola
+from jaxdecode.decode.exporting import export as export
+from jaxdecode.decode.exporting import exported_weights as exported_weights
 from jaxdecode.decode.generation import Generation, generate, trace
 from jaxdecode.decode.guidance import Contrastive, Guided, contrastive, guided
 from jaxdecode.decode.masks import prompts

@@ -207,6 +207,15 @@ def generate(
     )
 
 
+def generate_for(
+    platform: Platform, model: Model, prompts: Any, key: Any, **options: Unpack[Options]
+) -> Generation:
+    """Do what `generate` does, inside a program for another platform."""
+    request = _prepare("export", model, prompts, key, options, "while")
+    arguments, static = _arguments(request, "while", platform)
+    return cut_columns(_run(model, *arguments, **static), width=request.width)
+
+
 def trace(
     model: Any,
     prompts: TokenLists,

@@ -5,13 +5,15 @@ not an array (functions, sizes, or a whole object that JAX cannot look into) is 
 by identity: another one is another program.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxdecode.core.protocol import Model
+from jaxdecode.core.platform import Platform
+from jaxdecode.core.protocol import Model, follows_platform, for_platform
 from jaxdecode.decode.recompiling import note_constants
 
 
@@ -49,7 +51,7 @@ class Compiled:
         donate: tuple[int, ...],
     ):
         def program(arrays, *args, structure, **kwargs):
-            return function(combine(arrays, structure), *args, **kwargs)
+            return _run(function, arrays, args, structure, kwargs)
 
         program.__name__ = program.__qualname__ = function.__name__
         self.__doc__ = function.__doc__
@@ -104,6 +106,35 @@ def combine(arrays: list[Any], structure: Structure) -> Model:
     source = iter(arrays)
     leaves = [next(source) if leaf is None else leaf for leaf in structure.rest]
     return jax.tree.unflatten(structure.treedef, leaves)
+
+
+def _run(function, arrays, args, structure: Structure, kwargs: dict[str, Any]) -> Any:
+    """Call a function of a model, for the platform that the call names.
+
+    A platform whose caches have no slope gives the results, and the same function on
+    one that has them gives their slopes.
+    """
+    platform: Platform | None = kwargs.get("platform")
+    if platform is None:
+        return function(combine(arrays, structure), *args, **kwargs)
+
+    def on(platform, arrays, args):
+        model = for_platform(combine(arrays, structure), platform)
+        return function(model, *args, **kwargs)
+
+    if not platform.words or not follows_platform(combine(arrays, structure)):
+        return on(platform, arrays, args)
+
+    @jax.custom_jvp
+    def run(arrays, args):
+        return on(platform, arrays, args)
+
+    @run.defjvp
+    def _slopes(primals, tangents):
+        given = functools.partial(on, platform.with_slopes())
+        return jax.jvp(given, primals, tangents)
+
+    return run(arrays, args)
 
 
 def _is_array(leaf: Any) -> bool:

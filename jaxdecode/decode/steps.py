@@ -30,6 +30,7 @@ from jaxdecode.decode.observables import blank, observe_step
 from jaxdecode.decode.prefilling import prefill
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.rows import Rows, contexts_of, is_running
+from jaxdecode.native import current_platform
 from jaxdecode.sampling import Draw, draw, init_rows, update_rows
 from jaxdecode.transforms import Context, Drawn
 
@@ -118,18 +119,29 @@ def step(
     model: Model, rows: Rows, *, platform: Platform, reversible: bool = False
 ) -> Rows:
     """Bring every running row one token further."""
-    rows, logits = forward(model, rows, reversible=reversible)
+    rows, logits = forward(model, rows, platform=platform, reversible=reversible)
     return sample(rows, logits, platform=platform)
 
 
 def forward(
-    model: Model, rows: Rows, *, reversible: bool = False
+    model: Model,
+    rows: Rows,
+    *,
+    platform: Platform | None = None,
+    reversible: bool = False,
 ) -> tuple[Rows, jax.Array]:
     """Read every last token that is unread; return the rows and logits [R, V].
 
     A row without one takes the logits after its prompt. Beside rows that have one its
     last token is read again, which writes the same column.
+
+    Args:
+      model: the model.
+      rows: the rows.
+      platform: what the program is compiled for; None is this process's. Static.
+      reversible: whether the result can be differentiated in reverse. Static.
     """
+    platform = platform or current_platform()
     unread = rows.unread & is_running(rows)
 
     def read(cache):
@@ -137,9 +149,13 @@ def forward(
         last = jnp.take_along_axis(rows.tokens, position[:, None], axis=1)
         at = jnp.zeros_like(position)
         logits, cache = logits_of(model, last, position[:, None], cache, at=at)
-        keep = _select_rows if reversible else _put_few_rows
+        select = reversible or not platform.gates
+        keep = _select_rows if select else _put_few_rows
         return keep(~rows.unread & is_running(rows), rows.logits, logits), cache
 
+    if not platform.branches_on_device:  # reading too much is cheaper than asking
+        logits, cache = read(rows.cache)
+        return replace(rows, cache=cache), logits
     # No token is read that nothing follows, and the draw is compiled once.
     logits, cache = varying.cond(
         jnp.any(unread), read, lambda cache: (rows.logits, cache), rows.cache

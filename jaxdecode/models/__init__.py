@@ -5,6 +5,7 @@ from jaxdecode.models.adapters import RecomputingModel as RecomputingModel
 from jaxdecode.models.adapters import from_function as from_function
 from jaxdecode.models.adapters import from_logits_function as from_logits_function
 from jaxdecode.models.build import build as build
+from jaxdecode.models.build import outline as outline
 from jaxdecode.models.build import parameter_shapes as parameter_shapes
 from jaxdecode.models.build import random_params as random_params
 from jaxdecode.models.config import ModelConfig as ModelConfig
@@ -24,5 +25,6 @@ from jaxdecode.models.shapes import LLAMA_1B as LLAMA_1B
 from jaxdecode.models.shapes import LLAMA_8B as LLAMA_8B
 from jaxdecode.models.shapes import SHAPES as SHAPES
 from jaxdecode.models.shapes import SMOLLM2_135M as SMOLLM2_135M
+from jaxdecode.models.sharding import shard as shard
 from jaxdecode.models.single import SingleModel as SingleModel
 from jaxdecode.models.single import from_single as from_single

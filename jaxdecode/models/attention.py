@@ -17,6 +17,7 @@ from jax import lax
 
 from jaxdecode.cache import KVCache, SharedCache, StackedCache, as_numbers
 from jaxdecode.core.numerics import NEG_INF
+from jaxdecode.core.platform import Platform
 from jaxdecode.core.pytree import pytree
 from jaxdecode.models.config import LayerKind, ModelConfig
 from jaxdecode.models.layers import (
@@ -99,20 +100,28 @@ def place(
 
 
 def empty_cache(
-    config: ModelConfig, rows: int, length: int, dtype: str, *, in_kernels: bool = False
+    config: ModelConfig,
+    rows: int,
+    length: int,
+    dtype: str,
+    *,
+    platform: Platform,
+    in_kernels: bool = False,
 ) -> KVCache | StackedCache:
     """Return a cache of zeros for `rows` sequences of up to `length` tokens.
 
     The kernels attend to it if they read the weights, too, and can take such heads and
-    such scores.
+    such numbers and scores.
     """
     if not 1 <= length <= config.max_length:
         raise ValueError(
             f"init_cache: `length` must be in [1, {config.max_length}], the positions "
             f"the model can hold, got {length}."
         )
+    numbers = CACHE_DTYPE[dtype]
     plain = all(kind.score_cap is None for kind in config.layer_kinds)
     by_kernels = in_kernels and plain and config.head_size % HEAD_MULTIPLE == 0
+    by_kernels &= platform.words or numbers != "bfloat16"
     kind = StackedCache if by_kernels else KVCache
     return kind.empty(
         layers=config.num_layers,
@@ -120,7 +129,8 @@ def empty_cache(
         heads=config.kv_heads,
         length=length,
         size=config.head_size,
-        dtype=CACHE_DTYPE[dtype],
+        dtype=numbers,
+        words=platform.words,
     )
 
 

@@ -85,6 +85,18 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: leaf.shape for name, leaf in wanted.items()}
 
 
+def outline(config: ModelConfig, dtype: str = "float32") -> Frozen:
+    """Return a model of abstract arrays: to trace and compile programs without weights.
+
+    Args:
+      config: sizes and switches.
+      dtype: as in `build`.
+    """
+    check.choice("outline", "dtype", dtype, tuple(DTYPES))
+    leaves, definition = _outline(config, dtype)
+    return Frozen(leaves=tuple(leaves.values()), definition=definition)
+
+
 def random_params(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
     """Return random float32 weights, for benchmarks and tests of any shape.
 

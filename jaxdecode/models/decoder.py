@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxdecode.cache import KVCache, SharedCache, StackedCache
+from jaxdecode.core.platform import Platform
 from jaxdecode.models.attention import empty_cache, place
 from jaxdecode.models.blocks import run_blocks
 from jaxdecode.models.config import ModelConfig
@@ -23,6 +24,7 @@ from jaxdecode.models.layers import (
     project,
     take_column,
 )
+from jaxdecode.native import current_platform
 
 
 class Decoder(nnx.Module):
@@ -49,6 +51,7 @@ class Decoder(nnx.Module):
         width, vocab = config.width, config.vocab_size
         self.config = config
         self.dtype = dtype
+        self.platform: Platform | None = None  # this process's
         self.vocab_size = vocab
         self.max_length = config.max_length
         balanced = config.can_balance and config.tied_output
@@ -66,6 +69,12 @@ class Decoder(nnx.Module):
             else Linear(width, vocab, bias=False, dtype=dtype, rngs=rngs)
         )
 
+    def on(self, platform: Platform) -> "Decoder":
+        """Return the same model, to be used in programs for `platform`."""
+        other = nnx.merge(*nnx.split(self))
+        other.platform = platform
+        return other
+
     def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         """Return the vectors that the first block reads, float32 [B, S, W]."""
         del positions
@@ -75,8 +84,14 @@ class Decoder(nnx.Module):
 
     def init_cache(self, rows: int, length: int) -> KVCache | StackedCache:
         """Return an empty cache for `rows` sequences of up to `length` tokens."""
-        in_kernels = self.embedding.matrix.in_kernels
-        return empty_cache(self.config, rows, length, self.dtype, in_kernels=in_kernels)
+        return empty_cache(
+            self.config,
+            rows,
+            length,
+            self.dtype,
+            platform=self.platform or current_platform(),
+            in_kernels=self.embedding.matrix.in_kernels,
+        )
 
     def share_prompts(
         self,

@@ -12,7 +12,9 @@ from typing import Any
 import jax
 from flax import nnx
 
-from jaxdecode.core.pytree import pytree, static
+from jaxdecode.core.platform import Platform
+from jaxdecode.core.protocol import FollowsPlatform
+from jaxdecode.core.pytree import pytree, replace, static
 from jaxdecode.native import unpacked
 
 
@@ -72,10 +74,20 @@ class Frozen:
     Args:
       leaves: the arrays, in the order of `definition.names`; matrices may be `Panels`.
       definition: the rest, part of the structure.
+      platform: what programs that use it are compiled for; None is this process's.
+        Static.
+      split: how it lies on several devices (`models.sharding.Split`); None for one.
+        Static.
     """
 
     leaves: tuple[Any, ...]
     definition: Definition = static()
+    platform: Platform | None = static(default=None)
+    split: Any = static(default=None)
+
+    def on(self, platform: Platform) -> "Frozen":
+        """Return the same model, to be used in programs for `platform`."""
+        return replace(self, platform=platform)
 
     @property
     def vocab_size(self) -> int:
@@ -103,6 +115,11 @@ class Frozen:
         return hasattr(self.definition.graphdef.nodes[0].type, "layer_logits")
 
     @property
+    def config(self) -> Any:
+        """The module's sizes and switches; None for a module without."""
+        return getattr(self._module, "config", None)
+
+    @property
     def params(self) -> dict[str, jax.Array]:
         """The arrays under their dotted names, matrices as [outputs, inputs]."""
         leaves = map(unpacked, self.leaves)
@@ -118,11 +135,15 @@ class Frozen:
 
     @property
     def _module(self) -> Any:
-        return self._assemble(self.leaves)
+        module = self._assemble(self.leaves)
+        if self.platform is None or not isinstance(module, FollowsPlatform):
+            return module
+        return module.on(self.platform)
 
     def init_cache(self, rows: int, length: int) -> Any:
         """Return the model's empty cache for `rows` sequences of `length` columns."""
-        return self._module.init_cache(rows, length)
+        cache = self._module.init_cache(rows, length)
+        return cache if self.split is None else self.split.cut(cache, "data", "tensor")
 
     def share_prompts(
         self, cache: Any, lengths: jax.Array, *, beams: int, columns: int
@@ -140,7 +161,12 @@ class Frozen:
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        return self._module(tokens, positions, cache, at=at)
+        if self.split is None:
+            return self._module(tokens, positions, cache, at=at)
+        tokens, positions = self.split.cut((tokens, positions), "data")
+        logits, cache = self._module(tokens, positions, cache, at=at)
+        axes = ("data", *(None,) * (logits.ndim - 2), "tensor")
+        return self.split.cut(logits, *axes), cache
 
     def layer_logits(
         self,

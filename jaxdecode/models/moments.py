@@ -20,6 +20,7 @@ from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.families.catalog import family_named
 from jaxdecode.models.layers import RMSNorm, inputs_of_products
 from jaxdecode.models.quantize import Inputs
+from jaxdecode.native import current_platform
 
 ROWS, LENGTH = 2, 128
 
@@ -60,7 +61,9 @@ def _read(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     block = _block(config, weights)
     positions = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[:2])
-    cache = empty_cache(config, x.shape[0], x.shape[1], "float32")
+    cache = empty_cache(
+        config, x.shape[0], x.shape[1], "float32", platform=current_platform()
+    )
     where, cache = place(positions, cache, config)
     names = {id(part): ".".join(map(str, path)) for path, part in nnx.iter_graph(block)}
     with inputs_of_products() as seen:

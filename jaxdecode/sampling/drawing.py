@@ -21,12 +21,11 @@ from jaxdecode.sampling.lift import are_greedy, are_off
 from jaxdecode.sampling.order import arg_max
 from jaxdecode.sampling.processing import edit, process_seen, scale_rows
 from jaxdecode.sampling.stats import RowStats, logprobs_of, row_stats
+from jaxdecode.sampling.straight import draw_straight, edited_straight, straight_stats
 from jaxdecode.sampling.tail import observe
 from jaxdecode.sampling.whole import draw_whole, gumbel_max
 from jaxdecode.sampling.window import Batch, Found, draw_windowed
 from jaxdecode.transforms import Chain, Context
-
-WINDOWS = (64, 1024)
 
 
 @pytree
@@ -55,7 +54,7 @@ def draw(
     contexts: Context,
     states: Any,
     *,
-    windows: Sequence[int] = WINDOWS,
+    windows: Sequence[int] | None = None,
     own: bool = False,
     platform: Platform | None = None,
 ) -> Draw:
@@ -66,7 +65,8 @@ def draw(
       logits: float32 [B, V].
       contexts: `Context` with leaves [B, ...]; its keys are the step keys, consumed.
       states: the links' states.
-      windows: sizes of candidate windows to try, ascending. Static.
+      windows: sizes of candidate windows to try, ascending; None are the platform's.
+        Static.
       own: whether to return the token's log-probability under the model's own
         distribution, too; its normaliser then serves rows that no edit changes. Static.
       platform: what the program is compiled for; None is this process's. Static.
@@ -75,11 +75,16 @@ def draw(
       A `Draw`.
     """
     platform = current_platform() if platform is None else platform
-    raw = row_stats(logits, platform=platform, with_log_z=own)
+    windows = platform.windows if windows is None else windows
+    if platform.gates:
+        raw = row_stats(logits, platform=platform, with_log_z=own)
+    else:
+        raw = straight_stats(logits, platform=platform)
     if chain.is_mixed:
         found, valid = _draw_mixed(chain, raw, contexts, states)
     else:
-        rows = _edited(chain, raw, contexts, states)
+        edited = _edited if platform.gates else edited_straight
+        rows = edited(chain, raw, contexts, states)
         found = _draw_kinds(Batch(chain, rows, contexts, states), windows)
         valid = raw.valid & rows.valid
     token, own_logprob = found.token, None
@@ -93,7 +98,8 @@ def _draw_mixed(chain: Chain, raw: RowStats, contexts: Context, states: Any):
     """Draw from processed rows, where edits follow truncations."""
     platform = raw.platform
     rows, views = process_seen(chain, raw.rows, contexts, states, platform=platform)
-    stats = row_stats(rows, platform=platform)
+    measure = row_stats if platform.gates else straight_stats
+    stats = measure(rows, platform=platform)
     token, value = gumbel_max(rows, contexts.key, stats.maxima, platform=platform)
     found = Found(token, logprobs_of(value, rows), observe(chain, views, token))
     return found, raw.valid & stats.valid
@@ -125,11 +131,13 @@ def _draw_kinds(batch: Batch, windows: Sequence[int]) -> Found:
     count = rows.valid.shape[0]
     nothing = jnp.zeros((count,), jnp.int32), jnp.zeros((count,), jnp.float32)
     found = Found(*vary_like(nothing, rows.valid))
-    if chain.observes:  # every row must be seen by the links that observe
+    if chain.observes:
         found = _nothing_seen(batch, found)
-        return draw_windowed(batch, rows.valid, windows, found)
-
     greedy, plain = _kinds(chain, count)
+    if not rows.platform.gates:
+        return draw_straight(batch, tuple(windows), greedy, plain, found)
+    if chain.observes:  # every row must be seen by the links that observe
+        return draw_windowed(batch, rows.valid, windows, found)
     windowed = rows.valid & ~greedy & ~plain
 
     def take_best(found):

@@ -6,6 +6,7 @@ the k best are a prefix of the sorted row. Where there is a kernel it finds the 
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpy as np
 
 from jaxdecode.core.platform import Platform
 from jaxdecode.native import best_indices, current_platform
+from jaxdecode.sampling.network import network_sort
 from jaxdecode.sampling.stats import CHUNK, chunk_maxima, chunked
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
@@ -39,6 +41,8 @@ def top_k(
       platform: what the program is compiled for; None is this process's. Static.
     """
     platform = current_platform() if platform is None else platform
+    if not platform.by_chunks:
+        return _top_k(row, k)
     if platform.kernels and row.shape[0] >= 8 * CHUNK:
         maxima = chunk_maxima(row) if maxima is None else maxima
         ids = best_indices(row, maxima, CHUNK, k)
@@ -56,22 +60,20 @@ def sort(
 
     Value and id become one 64-bit integer, because XLA on CPU sorts plain integers with
     a compiled comparison, and anything else by calling back for each: 5.1 against 29 ms
-    for 131072 entries (jaxlib 0.10.2).
+    for 131072 entries (jaxlib 0.10.2). On TPU and GPU a network of exchanges sorts.
     """
     platform = current_platform() if platform is None else platform
+    if not platform.sorts_words:
+        return _sort_by_network(row)
     fixed = jax.lax.stop_gradient(row)
     ids = jnp.arange(row.shape[0], dtype=jnp.uint32)
-    if platform.sorts_words:
-        pairs = jnp.stack([ids, _descending(fixed)], axis=-1)
-        with jax.enable_x64(True):
-            words = jax.lax.bitcast_convert_type(pairs, jnp.uint64)
-            # No two are equal, so any sort is stable; the stable one is faster.
-            words = jax.lax.sort(words, is_stable=True)
-            pairs = jax.lax.bitcast_convert_type(words, jnp.uint32)
-        order = pairs[:, 0]
-    else:
-        _, order = jax.lax.sort((_descending(fixed), ids), num_keys=1, is_stable=True)
-    order = order.astype(jnp.int32)
+    pairs = jnp.stack([ids, _descending(fixed)], axis=-1)
+    with jax.enable_x64(True):
+        words = jax.lax.bitcast_convert_type(pairs, jnp.uint64)
+        # No two are equal, so any sort is stable; the stable one is faster.
+        words = jax.lax.sort(words, is_stable=True)
+        pairs = jax.lax.bitcast_convert_type(words, jnp.uint32)
+    order = pairs[:, 0].astype(jnp.int32)
     return row[order], order
 
 
@@ -118,6 +120,25 @@ def _descending(row: jax.Array) -> jax.Array:
     """Turn floats into uint32 that ascend where the floats descend."""
     bits = jax.lax.bitcast_convert_type(_positive_zero(row), jnp.uint32)
     return jnp.where(bits > _MAGNITUDE, bits, bits ^ _MAGNITUDE)
+
+
+def _ascending(words: jax.Array) -> jax.Array:
+    """Return the floats of which `_descending` made uint32."""
+    bits = jnp.where(words > _MAGNITUDE, words, words ^ _MAGNITUDE)
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+
+@jax.custom_jvp
+def _sort_by_network(row: jax.Array) -> tuple[jax.Array, jax.Array]:
+    words, order = network_sort(_descending(row))
+    return _ascending(words), order  # read back: a gather of a whole row is slow there
+
+
+@_sort_by_network.defjvp
+def _sort_slope(primals: Any, tangents: Any) -> Any:
+    values, order = _sort_by_network(*primals)
+    none = np.zeros(order.shape, jax.dtypes.float0)
+    return (values, order), (tangents[0][order], none)
 
 
 def _positive_zero(values: jax.Array) -> jax.Array:

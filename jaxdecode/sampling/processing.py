@@ -50,7 +50,7 @@ def process_seen(
 ) -> tuple[jax.Array, Views]:
     """Return the processed rows, and what each observing link saw (see `run_tail`)."""
     platform = current_platform() if platform is None else platform
-    rows = edit(chain, logits, contexts, states)
+    rows = edit(chain, logits, contexts, states, gates=platform.gates)
     head = len(chain.head)
     views: Views = [None] * head
     pairs = zip(chain.tail, states[head:], strict=True)
@@ -64,24 +64,33 @@ def process_seen(
     return rows, views
 
 
-def edit(chain: Chain, logits: jax.Array, contexts: Context, states: Any) -> jax.Array:
+def edit(
+    chain: Chain,
+    logits: jax.Array,
+    contexts: Context,
+    states: Any,
+    *,
+    gates: bool = True,
+) -> jax.Array:
     """Return the rows after the links that come before any truncation, [B, V].
 
-    Neighbouring links that are off for every row are skipped together: inside `vmap`
-    a `cond` would run both ways, so the gate is here.
+    With `gates` (static) neighbouring links that are off for every row are skipped
+    together: inside `vmap` a `cond` would run both ways, so the gate is here.
     """
     rows, pairs = logits, zip(chain.head, states, strict=False)
     for may_rest, run in itertools.groupby(pairs, lambda pair: _may_rest(pair[0])):
         links, of_run = zip(*run, strict=True)
-        run_edits = _edits_unless_off if may_rest else _edits
+        run_edits = _edits_unless_off if may_rest and gates else _edits
         rows = run_edits(links, rows, contexts, of_run)
     return rows
 
 
 def scale_rows(
-    chain: Chain, rows: jax.Array, contexts: Context, states: Any
+    chain: Chain, rows: jax.Array, contexts: Context, states: Any, *, gates: bool = True
 ) -> tuple[jax.Array, jax.Array]:
     """Apply the scales of the tail alone: what remains if nothing is cut.
+
+    With `gates` (static) they are skipped where they change no row.
 
     Returns:
       The rows [B, V], and which of them no scale changes, bool [B].
@@ -90,7 +99,8 @@ def scale_rows(
     scales = [(link, state) for link, state in pairs if isinstance(link, Scale)]
     links, of_links = zip(*scales, strict=True) if scales else ((), ())
     if links:
-        rows = _edits_unless_off(links, rows, contexts, of_links)
+        run_edits = _edits_unless_off if gates else _edits
+        rows = run_edits(links, rows, contexts, of_links)
     return rows, are_off(links, rows.shape[0])
 
 

@@ -23,15 +23,18 @@ Views = list[
 
 
 def run_tail(
-    links: Sequence[Link], rows: Candidates, states: Any
+    links: Sequence[Link], rows: Candidates, states: Any, *, gates: bool = True
 ) -> tuple[Candidates, Views]:
-    """Return the candidates of a batch after truncations and scales, and their views."""
+    """Return the candidates of a batch after truncations and scales, and their views.
+
+    `gates` says whether whole rows are read only where a row still has a tail. Static.
+    """
     views: Views = []
     for link, state in zip(links, states, strict=True):
-        rows = replace(rows, state=state, measured=_measured(link, rows))
+        rows = replace(rows, state=state, measured=_measured(link, rows, gates))
         step = rescale
         if isinstance(link, Truncation):
-            rows, step = (weigh(rows) if link.uses_mass else rows), narrow
+            rows, step = (weigh(rows, gates) if link.uses_mass else rows), narrow
         views.append(rows if observes(link) else None)
         rows = over_rows(step, link, rows)
     return replace(rows, state=None, measured=None), views
@@ -81,7 +84,7 @@ def rescale(link: Scale, row: Candidates) -> Candidates:
     )
 
 
-def weigh(rows: Candidates) -> Candidates:
+def weigh(rows: Candidates, gates: bool) -> Candidates:
     """Set `log_z` of a batch of rows; whole rows are read only where a tail is left."""
     best = finite_or_zero(jax.vmap(lambda row: row.best)(rows))
     inside = log_sum_exp(rows.values, best)
@@ -90,20 +93,26 @@ def weigh(rows: Candidates) -> Candidates:
         use = jnp.isfinite(rows.whole_log_z) & ~known
         inside = jnp.where(use, rows.whole_log_z, inside)
         known |= use
-    log_z = _with_tails(rows, known, inside, lambda whole: log_sum_exp(whole, best))
+
+    def of(whole):
+        return log_sum_exp(whole, best)
+
+    log_z = _with_tails(rows, known, inside, of, gates)
     return replace(rows, log_z=log_z)
 
 
-def _measured(link: Link, rows: Candidates) -> Any:
+def _measured(link: Link, rows: Candidates, gates: bool) -> Any:
     """Return what a link measures of the tokens still allowed, leaves [B, ...]."""
 
     def of(values):
         return over_rows(lambda link, row: link.measure(row), link, values)
 
-    return _with_tails(rows, rows.closed | rows.broken, of(rows.values), of)
+    return _with_tails(rows, rows.closed | rows.broken, of(rows.values), of, gates)
 
 
-def _with_tails(rows: Candidates, known: jax.Array, inside: Any, of: Callable) -> Any:
+def _with_tails(
+    rows: Candidates, known: jax.Array, inside: Any, of: Callable, gates: bool
+) -> Any:
     """Return `inside` for rows that are `known`, and `of(rows.whole)` for the others."""
     if rows.values.shape == rows.whole.shape or not jax.tree.leaves(inside):
         return inside
@@ -111,6 +120,8 @@ def _with_tails(rows: Candidates, known: jax.Array, inside: Any, of: Callable) -
     def pick(whole, inside):
         return jnp.where(known, inside, whole)
 
+    if not gates:
+        return jax.tree.map(pick, of(rows.whole), inside)
     return jax.lax.cond(
         jnp.all(known),
         lambda: inside,

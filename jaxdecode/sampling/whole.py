@@ -52,7 +52,8 @@ def gumbel_max(
 
 def _gumbel_max(row, key, maxima, platform: Platform):
     vocab_size = row.shape[0]
-    if vocab_size < 8 * CHUNK or not is_addressable(key):
+    serial = platform.gates and vocab_size >= 8 * CHUNK
+    if not serial or not is_addressable(key):
         ids = jnp.arange(vocab_size, dtype=jnp.int32)
         token = arg_max(row + gumbel_at(key, ids, vocab_size))
         return token, row[token]

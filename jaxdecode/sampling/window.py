@@ -76,25 +76,30 @@ def draw_windowed(
         return found
     count, vocab_size = batch.rows.rows.shape
     sizes = [size for size in windows if size < vocab_size] + [vocab_size]
-    todo, found = _draw_if_any(sizes[0], batch, todo, found)
+    todo, found = draw_if_any(sizes[0], batch, todo, found)
     if sizes[1:] and count > batch.rows.platform.rows_per_group:
         return _in_groups(sizes[1:], batch, todo, found)
     for size in sizes[1:]:
-        todo, found = _draw_if_any(size, batch, todo, found)
+        todo, found = draw_if_any(size, batch, todo, found)
     return found
 
 
-def _draw_if_any(size: int, batch: Batch, todo: jax.Array, found: Found):
+def draw_if_any(size: int, batch: Batch, todo: jax.Array, found: Found):
+    """Do as `draw_all` if any row is to be drawn."""
     return jax.lax.cond(
         jnp.any(todo),
-        lambda todo, found: _draw_all(size, batch, todo, found),
+        lambda todo, found: draw_all(size, batch, todo, found),
         lambda todo, found: (todo, found),
         *(todo, found),
     )
 
 
-def _draw_all(size: int, batch: Batch, todo: jax.Array, found: Found):
-    """Draw every row from its window; keep the results of rows that it could hold."""
+def draw_all(size: int, batch: Batch, todo: jax.Array, found: Found):
+    """Draw every row from its window; keep the results of rows that it could hold.
+
+    Returns:
+      Which rows of `todo`, bool [B], are still to be drawn, and `found` with the others.
+    """
     chain, rows = batch.chain, batch.rows
 
     def one_row(row, maxima, context):
@@ -103,7 +108,8 @@ def _draw_all(size: int, batch: Batch, todo: jax.Array, found: Found):
     kept = jax.vmap(one_row)(rows.rows, rows.maxima, batch.contexts)
     kept = replace(kept, whole_log_z=rows.log_z)
     head = len(chain.head)
-    kept, views = run_tail(chain.tail, kept, batch.states[head:])
+    gates = rows.platform.gates
+    kept, views = run_tail(chain.tail, kept, batch.states[head:], gates=gates)
     token, logprob = _draw_candidates(kept, rows.rows.shape[1])
     seen = observe(chain, [None] * head + views, token)
     done = todo & kept.closed & ~kept.broken
@@ -135,7 +141,7 @@ def _in_groups(sizes: Sequence[int], batch: Batch, todo: jax.Array, found: Found
         index = (-first).astype(jnp.int32)  # `count` where the group has fewer
         some, old = take_rows((batch, found), jnp.minimum(index, count - 1))
         wanted = index < count
-        work = [lambda s=size: _draw_all(s, some, wanted, old) for size in sizes]
+        work = [lambda s=size: draw_all(s, some, wanted, old) for size in sizes]
         left, new = jax.lax.switch(now, work)
         return put_rows((stage, found), index, (jnp.where(left, now + 1, done), new))
 

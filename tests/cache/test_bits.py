@@ -23,5 +23,5 @@ def test_a_gradient_through_the_bits_is_refused():
     def half(x):
         return from_bits(to_bits(x.astype(jnp.bfloat16))).astype(jnp.float32).sum()
 
-    with pytest.raises(TypeError, match="dtype='float32'"):
+    with pytest.raises(TypeError, match="with_slopes"):
         jax.grad(half)(jnp.ones((3,), jnp.float32))

@@ -10,10 +10,9 @@ from jaxdecode.cache import KVCache
 LAYERS, ROWS, HEADS, LENGTH, SIZE, COLUMNS = 2, 3, 5, 11, 7, 2
 
 
-def cache_of(dtype):
-    return KVCache.empty(
-        layers=LAYERS, rows=ROWS, heads=HEADS, length=LENGTH, size=SIZE, dtype=dtype
-    )
+def cache_of(dtype, **options):
+    sizes = {"layers": LAYERS, "rows": ROWS, "heads": HEADS}
+    return KVCache.empty(**sizes, length=LENGTH, size=SIZE, dtype=dtype, **options)
 
 
 def columns(seed):
@@ -33,16 +32,17 @@ def test_a_bfloat16_cache_is_stored_as_uint16_words():
     }
 
 
-def test_a_float32_cache_is_stored_as_it_is():
-    assert {leaf.dtype for leaf in jax.tree.leaves(cache_of("float32"))} == {
-        np.dtype(np.float32)
-    }
-
-
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_each_row_is_written_at_its_own_columns_of_one_layer_only(dtype):
+def test_a_cache_without_words_is_stored_as_it_is(dtype):
+    leaves = jax.tree.leaves(cache_of(dtype, words=False))
+    assert {leaf.dtype.name for leaf in leaves} == {dtype}
+
+
+@pytest.mark.parametrize("words", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_each_row_is_written_at_its_own_columns_of_one_layer_only(dtype, words):
     keys, values, starts = columns(0), columns(1), [4, 0, 9]
-    cache = cache_of(dtype).write(
+    cache = cache_of(dtype, words=words).write(
         1, jnp.asarray(keys), jnp.asarray(values), jnp.asarray(starts, jnp.int32)
     )
     expected = np.zeros((2, 2, ROWS, HEADS, LENGTH, SIZE), np.float32)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdecode.core.platform import CPU
 from jaxdecode.models import build, random_params
 from tests.models.model_cases import (
     CASES,
@@ -126,12 +127,14 @@ def test_the_derivative_by_the_weights_equals_differences_of_the_reference(case)
     np.testing.assert_allclose(got, (high - low) / 2e-5, atol=1e-3)
 
 
-def test_a_bfloat16_model_refuses_to_be_differentiated():
+def test_a_bfloat16_model_with_a_cache_of_words_refuses_to_be_differentiated():
     plain = build(PLAIN, random_params(PLAIN), "bfloat16", native=False)
     model, rows = plain, tokens_of(3)
 
     def loss(model):
         return read(model, rows)[0].sum()
 
-    with pytest.raises(TypeError, match="build the model with dtype='float32'"):
+    with pytest.raises(TypeError, match=r"model\.on\(platform\.with_slopes\(\)\)"):
         jax.grad(loss)(model)
+    slopes = jax.grad(loss)(model.on(CPU.with_slopes()))
+    assert all(np.abs(slope).max() > 0 for slope in slopes.leaves)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxdecode.core.protocol import Model
+from jaxdecode.core.protocol import Model, for_platform
 from jaxdecode.core.pytree import replace
 from jaxdecode.core.shapes import PerRow, TokenIds, TokenLists
 from jaxdecode.decode.beam import steps
@@ -136,6 +136,7 @@ def find(model: Model, request: BeamRequest, *, with_parents: bool) -> Beams:
 @compiled()
 def run(model: Model, prompts: Prompts, search: Search, pad_id: Any) -> Beams:
     """Search, compiled: the model's arrays, the prompts and what was asked are data."""
+    model = for_platform(model, search.plan.platform)
     search = steps.start(model, prompts, search)
     search = drive(
         lambda search: steps.step(model, search),

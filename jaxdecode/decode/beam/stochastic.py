@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core.keys import no_key
-from jaxdecode.core.protocol import Model
+from jaxdecode.core.protocol import Model, for_platform
 from jaxdecode.core.pytree import pytree, replace
 from jaxdecode.core.shapes import Array, KeyLike, TokenLists
 from jaxdecode.core.status import Status
@@ -152,6 +152,7 @@ def stochastic_beam_search(
 
 @compiled()
 def _run(model: Model, prompts: Prompts, search: Search, pad_id: Any):
+    model = for_platform(model, search.plan.platform)
     texts = start(model, prompts, search)
     texts = drive(
         lambda texts: step(model, texts, pad_id),
