@@ -98,8 +98,11 @@ def run(args: Batch) -> int:
         chunk=args.chunk,
         prefill=args.prefill,
     )
+    numbers = asdict(
+        args.sampling
+    )  # some of kinds that tell a default from a typed one
     defaults = Defaults(
-        sampling=asdict(args.sampling),
+        sampling={n: (int if n == "top_k" else float)(x) for n, x in numbers.items()},
         max_tokens=args.max_new_tokens,
         seed=args.seed,
         ignore_eos=args.ignore_eos,
