@@ -75,7 +75,9 @@ def read_rope(
     """
     name, group = rope_group(raw)
     if any(isinstance(value, dict) for value in group.values()):
-        raise CheckpointError(f"option `{name}` per layer type is not supported.")
+        raise CheckpointError(
+            f"config.json: option `{name}` per layer type is not supported."
+        )
     for options in (raw, group):
         given = options.get("partial_rotary_factor")
         part = part if given is None else given
