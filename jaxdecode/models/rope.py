@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core.pytree import pytree
-from jaxdecode.models.config import LayerKind
+from jaxdecode.models.config import LayerKind, ModelConfig
 from jaxdecode.models.rope_scaling import RopeScaling
 
 
@@ -69,6 +69,37 @@ def frequencies(kind: LayerKind, size: int) -> np.ndarray:
     if scaling is None:
         return plain.astype(np.float32)
     return SCALED[scaling.kind](plain, scaling, kind.rope_theta).astype(np.float32)
+
+
+def require_finite(config: ModelConfig) -> None:
+    """Check that every position of a model has angles.
+
+    Each option of a rotary scaling can be in its range and the frequencies none: they
+    are computed when a text is read, and would be the first thing to fail.
+
+    Args:
+      config: a model of sizes that were checked, since each plane is computed.
+
+    Raises:
+      ValueError: if an angle is no finite number.
+    """
+    for kind in dict.fromkeys(config.layer_kinds):
+        if kind.rope_theta is None:
+            continue
+        scaling = kind.rope_scaling
+        try:
+            with np.errstate(all="ignore"):
+                speeds = frequencies(kind, config.head_size)
+                last = speeds * np.float32(config.max_length)
+                amplitude = np.float32(1.0 if scaling is None else scaling.amplitude)
+            is_finite = bool(np.isfinite(last).all() and np.isfinite(amplitude))
+        except ArithmeticError:
+            is_finite = False
+        if not is_finite:
+            raise ValueError(
+                f"rotary positions must have finite angles, got base {kind.rope_theta} "
+                f"and {'no scaling' if scaling is None else repr(scaling.kind)}."
+            )
 
 
 def _linear(plain: np.ndarray, scaling: RopeScaling, theta: float) -> np.ndarray:

@@ -193,7 +193,10 @@ class Tokenizer:
         """Return the id of a token by its text in the vocabulary, or None."""
         if text in self._special.by_text:
             return self._special.by_text[text].id
-        return self._first.token_to_id(text)
+        try:
+            return self._first.token_to_id(text)
+        except UnicodeEncodeError:  # lone surrogates, which no vocabulary has
+            return None
 
     def bytes_of(self, token: int, *, skip_special: bool = True) -> bytes:
         """Return the bytes that a token adds to a text.

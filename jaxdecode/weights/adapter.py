@@ -26,6 +26,7 @@ from jaxdecode.weights.table import Entry, TensorFile
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 FLOATS = ("F32", "F16", "BF16")
+FLOAT_MAX = float(np.finfo(np.float32).max)
 BASE = "base_model.model."
 # Options that change the numbers, with the values that do not.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -251,10 +252,10 @@ def _change(
             f"the rank {short(expected)}"
         )
     alpha = number("lora_alpha", _named(options, "alpha_pattern", "lora_alpha", module))
-    is_stable = options.get("use_rslora") is True
-    return _Change(
-        a, b, alpha / (math.sqrt(rank) if is_stable else rank), is_transposed
-    )
+    scale = alpha / (math.sqrt(rank) if options.get("use_rslora") is True else rank)
+    if abs(scale) > FLOAT_MAX:
+        raise CheckpointError(f"{target} has `lora_alpha` {alpha}, which is no float32")
+    return _Change(a, b, scale, is_transposed)
 
 
 def _shape(adapter: TensorFile, name: str) -> tuple[int, int]:
@@ -266,10 +267,10 @@ def _shape(adapter: TensorFile, name: str) -> tuple[int, int]:
 
 def _named(options: Mapping[str, Any], patterns: str, default: str, module: str) -> Any:
     """Return the value for a module: that of its name's end, or the common one."""
-    for pattern, value in (options.get(patterns) or {}).items():
-        if pattern.startswith("^"):
-            if module == pattern[1:]:
-                return value
-        elif f".{module}".endswith(f".{pattern}"):
-            return value
-    return options.get(default)
+    values, parts = options.get(patterns) or {}, module.split(".")
+    ends = {".".join(parts[i:]) for i in range(len(parts))} | {f"^{module}"}
+    # Ends are looked up: a file may have as many patterns as the base has modules.
+    fitting = {end for end in ends if end in values}
+    if not fitting:
+        return options.get(default)
+    return values[next(pattern for pattern in values if pattern in fitting)]

@@ -35,6 +35,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLOATS = ("F32", "F16", "BF16")
 JSON_MAX = 64 * 2**20
+OPTIONS_MAX = 4 * 2**20  # of a file of options, whose lists are not checked by weights
 TEMPLATE_MAX = 2**20
 FILE_NAME_MAX = 255  # bytes, on all file systems in use
 
@@ -52,11 +53,11 @@ def open_folder(folder: str | Path, adapter: str | Path | None = None) -> Checkp
 
 
 def _open(folder: Path, adapter: Path | None) -> Checkpoint:
-    raw = read_json(folder, "config.json")
+    raw = read_json(folder, "config.json", OPTIONS_MAX)
     if raw is None:
         raise CheckpointError(_no_config(folder))
     config = read_config(raw)
-    generation = read_json(folder, "generation_config.json") or {}
+    generation = read_json(folder, "generation_config.json", OPTIONS_MAX) or {}
     eos_ids, bos_id, pad_id = _ids(generation, raw, config.vocab_size)
     return Checkpoint(
         config=config,
@@ -102,8 +103,15 @@ def member(folder: Path, name: str) -> Path | None:
     return path
 
 
-def read_json(folder: Path, name: str) -> dict[str, Any] | None:
+def read_json(
+    folder: Path, name: str, bytes_max: int = JSON_MAX
+) -> dict[str, Any] | None:
     """Return the object in a JSON file of the folder, or None if there is no file.
+
+    Args:
+      folder: the folder.
+      name: the file.
+      bytes_max: how large it may be.
 
     Raises:
       CheckpointError: if the file is too large, not JSON, or not an object.
@@ -111,8 +119,8 @@ def read_json(folder: Path, name: str) -> dict[str, Any] | None:
     path = member(folder, name)
     if path is None:
         return None
-    if path.stat().st_size > JSON_MAX:
-        raise CheckpointError(f"{name} must have at most {JSON_MAX} bytes.")
+    if path.stat().st_size > bytes_max:
+        raise CheckpointError(f"{name} must have at most {bytes_max} bytes.")
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -215,7 +223,7 @@ def _adapted(
 ) -> dict[str, TensorFile]:
     """Return the base's tensors with the changes of the adapter in a folder."""
     try:
-        options = read_json(folder, adapters.CONFIG)
+        options = read_json(folder, adapters.CONFIG, OPTIONS_MAX)
         if options is None:
             raise CheckpointError(f"there is no {adapters.CONFIG}.")
         tensors = adapters.open_tensors(member(folder, adapters.WEIGHTS), folder)

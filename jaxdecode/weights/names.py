@@ -6,13 +6,14 @@ family's record.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from jaxdecode.models import parameter_shapes
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.families import CheckpointError, Naming
 from jaxdecode.models.families.storage import Convert
+from jaxdecode.models.rope import require_finite
 from jaxdecode.weights.errors import listing
 from jaxdecode.weights.table import Entry
 
@@ -37,7 +38,7 @@ class Source:
 
 
 def layout_of(
-    config: ModelConfig, naming: Naming, stored: Iterable[str]
+    config: ModelConfig, naming: Naming, stored: Collection[str]
 ) -> dict[str, Source]:
     """Return our names with their sources.
 
@@ -46,10 +47,12 @@ def layout_of(
       naming: how the format names and stores tensors.
       stored: the names in the files; they tell whether there is a prefix.
     """
+    shapes = parameter_shapes(config)
+    _require_experts(shapes, naming, stored)
     has_prefix = any(name.startswith(naming.prefix) for name in stored)
     prefix = naming.prefix if has_prefix else ""
     layout = {}
-    for ours, shape in parameter_shapes(config).items():
+    for ours, shape in shapes.items():
         name, _, suffix = ours.rpartition(".")
         in_layer = _LAYER.fullmatch(name)
         if in_layer:
@@ -72,7 +75,7 @@ def require_plausible(config: ModelConfig, stored: Mapping[str, Entry]) -> None:
     """Check that the config's sizes are no larger than what the files hold.
 
     Sizes come from the file and cannot be trusted: the shapes of a model are computed
-    only after this check.
+    only after this check, and so are its rotary frequencies, which must be numbers.
 
     Args:
       config: the model.
@@ -99,6 +102,24 @@ def require_plausible(config: ModelConfig, stored: Mapping[str, Entry]) -> None:
         raise CheckpointError(
             f"`num_layers` of the config is {config.num_layers}, the files hold "
             f"{len(stored)} tensors."
+        )
+    try:
+        require_finite(config)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _require_experts(
+    shapes: Mapping[str, tuple[int, ...]], naming: Naming, stored: Collection[str]
+) -> None:
+    """Check that there can be a tensor for each expert, before they are named."""
+    apart = tuple(ours for ours, theirs in naming.names.items() if "{}" in theirs)
+    apart = tuple(f".{name}.weight" for name in apart)
+    count = sum(s[0] for ours, s in shapes.items() if apart and ours.endswith(apart))
+    if count > len(stored):
+        raise CheckpointError(
+            f"`num_experts` of the config needs {count} tensors, the files hold "
+            f"{len(stored)}."
         )
 
 

@@ -3,6 +3,7 @@
 Pure functions of parsed JSON and of GGUF metadata; nothing here opens a file.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ _ENDS = """
     <end_of_utterance> <|endofturn|> <EOT> _<EOT> <\uff5cend\u2581of\u2581sentence\uff5c>
 """
 END_SPELLINGS = frozenset([*_ENDS.split(), "< EOT >"])
+SURROGATES = re.compile("[\ud800-\udfff]")
 CONTROL = 3  # the type of a control token in GGUF files
 # Settings of a generation_config.json that change which token is drawn.
 SAMPLING = (
@@ -50,7 +52,7 @@ def named_texts(*files: Mapping[str, Any] | None) -> dict[str, str] | None:
     for name in TEXTS:
         token = next((file[name] for file in found if name in file), None)
         text = token.get("content") if isinstance(token, dict) else token
-        if text is not None and not isinstance(text, str):
+        if text is not None and not _is_text(text):
             raise CheckpointError(
                 f"tokenizer_config.json: `{name}` must be a text, an object with "
                 f"`content`, or null, got {short(token)}."
@@ -58,6 +60,11 @@ def named_texts(*files: Mapping[str, Any] | None) -> dict[str, str] | None:
         if text is not None:
             texts[name] = text
     return texts
+
+
+def _is_text(value: Any) -> bool:
+    # JSON can spell half of a surrogate pair, which is a str and no text.
+    return isinstance(value, str) and not SURROGATES.search(value)
 
 
 def sampling_settings(generation: Mapping[str, Any]) -> dict[str, Any]:

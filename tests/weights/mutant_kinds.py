@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import jaxdecode as jd
 from jaxdecode import weights
+from jaxdecode.models.rope import frequencies
 from jaxdecode.text.chat_template import ChatTemplate, chat_pieces
 from jaxdecode.text.errors import ChatTemplateError, TokenizerError
 from jaxdecode.text.gguf_tokenizer import from_gguf
@@ -16,6 +18,7 @@ from jaxdecode.text.json_tokenizer import from_json
 from jaxdecode.text.stopping import as_stopping
 from jaxdecode.weights import CheckpointError, open_checkpoint
 from jaxdecode.weights.opening import open_file
+from tests.families import checkpoints
 from tests.text import vocabularies
 from tests.weights import makers
 from tests.weights.mutant_seeds import (
@@ -73,14 +76,7 @@ class Safetensors(Case):
         self.whole = self.path.read_bytes()
 
     def damage(self, rng):
-        data = self.whole
-        if rng.random() < 0.5:
-            size = int.from_bytes(data[:8], "little")
-            header = damaged_json_text(rng, json.loads(data[8 : 8 + size]))
-            data = len(header).to_bytes(8, "little") + header + data[8 + size :]
-        else:
-            data = damaged_bytes(rng, data)
-        self.path.write_bytes(data)
+        self.path.write_bytes(_damaged_tensors(rng, self.whole))
 
     def read(self):
         try:
@@ -211,6 +207,59 @@ class ConfigJson(Case):
         jd.load(self.folder)
 
 
+class Families(Case):
+    """The config.json of a model of any family or with any rotary scaling."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.wholes = {
+            checkpoints.write(folder / name, name): golden["config"]
+            for name, golden in checkpoints.TABLE.items()
+        }
+        self.place = next(iter(self.wholes))
+
+    def damage(self, rng):
+        self.place = rng.choice(list(self.wholes))
+        damaged = damaged_json_text(rng, self.wholes[self.place])
+        (self.place / "config.json").write_bytes(damaged)
+
+    def read_whole(self):
+        for place in self.wholes:
+            self.place = place
+            self.read()
+
+    def read(self):
+        config = jd.load(self.place).config
+        for kind in dict.fromkeys(config.layer_kinds):
+            if kind.rope_theta is not None:
+                frequencies(kind, config.head_size)
+
+
+class Adapter(Case):
+    """The options or the matrices of a LoRA adapter, with the base that it changes."""
+
+    def __init__(self, folder):
+        super().__init__(folder / "adapter")
+        self.base = checkpoints.write(folder / "base", "granite")
+        shutil.copytree(makers.GOLDEN / "adapter", self.folder)
+        self.config = self.folder / "adapter_config.json"
+        self.tensors = self.folder / "adapter_model.safetensors"
+        self.wholes = {p: p.read_bytes() for p in (self.config, self.tensors)}
+
+    def damage(self, rng):
+        for path, whole in self.wholes.items():
+            path.write_bytes(whole)
+        if rng.random() < 0.5:
+            whole = json.loads(self.wholes[self.config])
+            self.config.write_bytes(damaged_json_text(rng, whole))
+        else:
+            whole = self.wholes[self.tensors]
+            self.tensors.write_bytes(_damaged_tensors(rng, whole))
+
+    def read(self):
+        jd.load(self.base, adapter=self.folder)
+
+
 class Template(Case):
     """A chat template, rendered for prompts."""
 
@@ -239,8 +288,19 @@ KINDS: dict[str, Callable[[Path], Case]] = {
     "gguf": GGUF,
     "tokenizer": TokenizerJson,
     "config": ConfigJson,
+    "families": Families,
+    "adapter": Adapter,
     "template": Template,
 }
+
+
+def _damaged_tensors(rng, data):
+    """Return a safetensors file with damaged bytes, or with a damaged header."""
+    if rng.random() < 0.5:
+        return damaged_bytes(rng, data)
+    size = int.from_bytes(data[:8], "little")
+    header = damaged_json_text(rng, json.loads(data[8 : 8 + size]))
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def _speak(tokenizer, *, refuse):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -111,6 +112,7 @@ def test_a_transposed_target_gets_a_transposed_change(tmp_path):
         ({"init_lora_weights": "pissa"}, "`init_lora_weights` = 'pissa'"),
         ({"init_lora_weights": 1}, "`init_lora_weights` = 1"),
         ({"target_parameters": ["experts"]}, "`target_parameters`"),
+        ({"lora_alpha": 1e300}, "`lora_alpha` 1e\\+300, which is no float32"),
         ({"lora_alpha": None}, "`lora_alpha` must be a finite number"),
         ({"r": 4}, "the rank 4"),
         ({"rank_pattern": {}}, r"A \[2, 64\], B \[64, 2\], the rank 3"),
@@ -143,6 +145,34 @@ def test_tensors_that_do_not_fit_are_named(base, tmp_path, changes, message):
     adapter = changed(tmp_path / "x", **changes)
     with pytest.raises(CheckpointError, match=message):
         open_checkpoint(base, adapter)
+
+
+def test_the_first_pattern_that_fits_a_module_holds(base, tmp_path):
+    name, key = "layers.1.mlp.down.weight", "alpha_pattern"
+    long, short = "layers.1.mlp.down_proj", "down_proj"
+    whole = f"^model.{long}"
+
+    def added(pattern):
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        adapter = changed(place, options={key: pattern})
+        return open_checkpoint(base, adapter).tensors[name] - plain
+
+    plain = open_checkpoint(base).tensors[name]
+    once = added({short: 1})
+    for pattern in (
+        {long: 2, short: 5, whole: 7},
+        {whole: 2, short: 5, long: 7},
+        {"own_proj": 3, "^layers.1.mlp.down_proj": 4, short: 2, long: 5},
+    ):
+        np.testing.assert_allclose(added(pattern), 2 * once, atol=1e-5)
+
+
+def test_many_patterns_take_no_long_time(base, tmp_path):
+    patterns = {f"m{i}.down_proj": 7 for i in range(150_000)}
+    adapter = changed(tmp_path / "x", options={"alpha_pattern": patterns})
+    begin = time.process_time()
+    open_checkpoint(base, adapter)
+    assert time.process_time() - begin < 2.0
 
 
 def test_an_adapter_alone_is_named_as_such():

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from jaxdecode.weights import CheckpointError, open_checkpoint
 from jaxdecode.weights.errors import listing
+from jaxdecode.weights.gguf_file import GGUFFile
 from jaxdecode.weights.opening import open_file
 from tests.weights.makers import (
     LLAMA_JSON,
@@ -196,9 +197,13 @@ def test_a_name_that_is_a_list_is_not_taken_for_the_name(tmp_path):
     assert open_checkpoint(path).name == "x"
 
 
-def test_a_divisor_table_of_another_size_is_refused_before_it_is_decoded(tmp_path):
-    extra = {"rope_freqs.weight": np.ones((2, 4096), np.float32)}
+@pytest.mark.parametrize("shape", [(2, 4096), (4,), (3, 1)])
+def test_a_divisor_table_of_another_size_is_refused_before_it_is_decoded(
+    tmp_path, monkeypatch, shape
+):
+    extra = {"rope_freqs.weight": np.ones(shape, np.float32)}
     path = write_gguf(tmp_path / "x.gguf", extra=extra)
+    monkeypatch.delattr(GGUFFile, "read")
     with pytest.raises(CheckpointError, match="one divisor"):
         open_checkpoint(path)
 

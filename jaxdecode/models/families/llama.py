@@ -279,8 +279,10 @@ def _scaling_of_factors(options: dict[str, Any], keys: GGUFKeys) -> RopeScaling 
     if not keys.has(ROPE_FACTORS):
         return named
     plain = ModelConfig(**options)
-    factors = keys.file.read(ROPE_FACTORS)
-    if factors.shape != (plain.head_size // 2,) or not np.all(factors >= 1.0):
+    shape = keys.file.tensors[ROPE_FACTORS].shape
+    if shape != (plain.head_size // 2,) or not np.all(
+        (factors := keys.file.read(ROPE_FACTORS)) >= 1.0
+    ):
         raise CheckpointError(f"{ROPE_FACTORS} must be one divisor >= 1 per frequency.")
     if np.all(factors == 1.0):
         return named

@@ -164,11 +164,13 @@ def _dense_layers(raw: Mapping[str, Any]) -> tuple[int, ...]:
     count, every = layer_count(raw, "num_hidden_layers"), raw.get("decoder_sparse_step")
     listed = raw.get("mlp_only_layers")
     every, listed = 1 if every is None else every, listed or []
-    if type(every) is not int or every < 1 or not isinstance(listed, list):
+    is_list = isinstance(listed, list) and all(type(i) is int for i in listed)
+    if type(every) is not int or every < 1 or not is_list:
         raise CheckpointError(
             "config.json: `decoder_sparse_step` must be a whole number >= 1, and "
-            "`mlp_only_layers` a list."
+            "`mlp_only_layers` a list of layers."
         )
+    listed = frozenset(listed)
     return tuple(i for i in range(count) if i in listed or (i + 1) % every)
 
 
