@@ -20,7 +20,9 @@ def test_every_public_link_has_a_row():
         if inspect.isclass(getattr(jd, name)) and issubclass(getattr(jd, name), jd.Link)
     }
     bases = {"Link", "Edit", "Scale", "Truncation"}
-    assert public - bases - {"Matches"} == set(LINKS)  # patterns have a page of their own
+    assert public - bases - {"Matches"} == set(
+        LINKS
+    )  # patterns have a page of their own
 
 
 @pytest.mark.parametrize("name", LINKS)

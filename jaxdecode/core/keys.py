@@ -17,7 +17,7 @@ from jaxdecode.core.shapes import Array
 from jaxdecode.core.threefry import fold_in
 
 
-def prompt_keys(who: str, key: Any, rows: int) -> jax.Array:
+def prompt_keys(who: str, key: Any, rows: int, *, folds: bool = True) -> jax.Array:
     """Return one typed key per prompt, [B].
 
     Args:
@@ -26,6 +26,7 @@ def prompt_keys(who: str, key: Any, rows: int) -> jax.Array:
         integer in [0, 2**32 - 1], or B of them in a list or an array. Seeds that are
         traced are taken modulo 2**32.
       rows: number of prompts, B.
+      folds: whether other keys are derived from these.
 
     Raises:
       TypeError: for something that is no key and no seed.
@@ -33,7 +34,8 @@ def prompt_keys(who: str, key: Any, rows: int) -> jax.Array:
         that gives a row other noise in company than alone.
     """
     keys = _typed(who, key)
-    if str(jax.random.key_impl(keys)) == "unsafe_rbg":
+    derives = folds or keys.ndim == 0
+    if derives and str(jax.random.key_impl(keys)) == "unsafe_rbg":
         raise ValueError(
             f"{who}: `key` must be of a kind whose noise does not depend on the batch, "
             "got unsafe_rbg; use threefry2x32 or rbg."

@@ -101,7 +101,7 @@ def lowered_for_cpu(trick: Callable[..., Any], plain: Callable[..., Any], *args:
     """Return `trick(*args)` in a program for the CPU, `plain(*args)` in any other.
 
     For ways around a weakness of XLA's CPU backend that change no shape and no storage:
-    the choice is made when a program is lowered and leaves no trace in it, so that one
-    model can be exported for several platforms.
+    the choice is made when a program is lowered, by a constant that XLA removes, so that
+    one model can be exported for several platforms.
     """
     return jax.lax.platform_dependent(*args, cpu=trick, default=plain)

@@ -51,7 +51,9 @@ def apply(
     chain, rows = _checked("apply", link_or_chain, logits)
     if chain.is_stochastic and key is None:
         raise ValueError("apply: `key` must be given for a stochastic link, got None.")
-    keys = None if key is None else prompt_keys("apply", key, rows.shape[0])
+    keys = (
+        None if key is None else prompt_keys("apply", key, rows.shape[0], folds=False)
+    )
     contexts = _contexts("apply", rows, prompts, generated, keys)
     return _process(chain, rows, contexts, platform=current_platform())
 
@@ -79,7 +81,7 @@ def sample(
       ValueError: if parameters or keys do not fit the batch or the vocabulary.
     """
     chain, rows = _checked("sample", link_or_chain, logits)
-    keys = prompt_keys("sample", key_or_keys, rows.shape[0])
+    keys = prompt_keys("sample", key_or_keys, rows.shape[0], folds=False)
     contexts = _contexts("sample", rows, None, None, keys)
     return _draw(chain, rows, contexts, platform=current_platform())
 

@@ -97,7 +97,7 @@ def alone(ask, kind="bag"):
         lm.model,
         (prompt, np.asarray([len(tokens)])),
         [ask.key],
-        stop=jd.Stops.of(sequences, strings, lm.tokenizer.token_bytes),
+        stop=jd.Stops.of(sequences, strings, lm.tokenizer.stop_bytes),
         num_samples=3 if samples <= 3 else samples,
         new_tokens_max=NEW_TOKENS,
         **{"eos_ids": lm.eos_ids} | options,

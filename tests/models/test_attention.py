@@ -48,6 +48,7 @@ def test_a_hidden_column_has_no_weight_whatever_it_holds():
     np.testing.assert_array_equal(attend(q, k, v, seen)[0, 0, 0], [1.0, 2.0])
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_no_product_of_a_bfloat16_model_has_a_lone_row(dtype):
     q, kv = jnp.ones((1, 1, 3, 4)), jnp.ones((1, 3, 7, 4), dtype)
@@ -56,9 +57,11 @@ def test_no_product_of_a_bfloat16_model_has_a_lone_row(dtype):
     for platform, expected in ("cpu", 2 if dtype == "bfloat16" else 1), ("tpu", 1):
         text = traced.lower(lowering_platforms=(platform,)).as_text()
         products = [line for line in text.splitlines() if "dot_general" in line]
-        rows = {re.search(r": \(tensor<1x1x(\d+)x", line)[1] for line in products}
+        rows = {re.search(r": \(tensor<1x3x(\d+)x", line)[1] for line in products}
         assert rows == {str(expected)}
-        assert "stablehlo.case" not in text
+    # XLA drops the choice between platforms, whose index is a constant.
+    compiled = traced.lower(lowering_platforms=("cpu",)).compile().as_text()
+    assert "conditional(" not in compiled
 
 
 @pytest.mark.parametrize(
