@@ -215,7 +215,8 @@ class _Run:
         if entry.fields is None:
             return _Pending(entry, error=entry.error)
         try:
-            line = as_line(entry.fields, entry.index, self._defaults)
+            lm = self._engine.lm
+            line = as_line(entry.fields, entry.index, self._defaults, lm)
             return _Pending(entry, line, self._submitted(line))
         except LineError as error:
             return _Pending(entry, error=error)
