@@ -23,8 +23,6 @@ from benchmarks.models import PRECISIONS, SAMPLER
 from jaxdecode.engine.scheduling import Scheduler
 from jaxdecode.weights import resolve
 
-LENGTH = 768
-
 
 def workload(count, vocab_size, prompt_max, new_max):
     """Return (prompt, new tokens) of each request."""
@@ -40,7 +38,11 @@ def workload(count, vocab_size, prompt_max, new_max):
 def run_engine(lm, requests, options):
     """Return seconds and statistics of the engine."""
     engine = jd.Engine(
-        lm, slots=options.slots, length=LENGTH, chunk=options.chunk, prefill=4096
+        lm,
+        slots=options.slots,
+        length=options.length,
+        chunk=options.chunk,
+        prefill=4096,
     )
     sampler = jd.joint(**SAMPLER)
     engine.warm_up(sampler=sampler, eos_ids=())
@@ -59,13 +61,17 @@ def run_engine(lm, requests, options):
 
 def run_static(lm, requests, options):
     """Return seconds of our own batches, each as long as its longest row."""
-    sampler = jd.joint(**SAMPLER)
+    sampler, longest = jd.joint(**SAMPLER), options.new_max
 
     def write(batch):
         prompts = [prompt for prompt, _ in batch]
         budgets = [budget for _, budget in batch]
         keys = list(range(len(batch)))
-        given = {"sampler": sampler, "max_new_tokens": budgets, "new_tokens_max": 256}
+        given = {
+            "sampler": sampler,
+            "max_new_tokens": budgets,
+            "new_tokens_max": longest,
+        }
         jd.generate(lm.model, prompts, keys, **given).tokens.block_until_ready()
 
     return _timed_batches(write, requests, options.slots, warm=True)
@@ -97,7 +103,7 @@ def _timed_batches(write, requests, size, *, warm):
 def run_llama_cpp(requests, options, path):
     """Return seconds of llama.cpp with its sequences kept full by our scheduler."""
     kind = PRECISIONS[options.dtype][0]
-    run = peers.llama_cpp(path, kind, options.slots, LENGTH, together=4096)
+    run = peers.llama_cpp(path, kind, options.slots, options.length, together=4096)
     loop = run.__self__
     api, memory = loop.api, loop.api.llama_get_memory(loop.context)
     scheduler = Scheduler(options.slots, 1)
@@ -138,6 +144,7 @@ def main():
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
+    options.length = options.prompt_max + options.new_max  # of the longest request
     kind = {"quantize": "int8"} if options.dtype == "int8" else {"dtype": options.dtype}
     lm = jd.load("smollm2-135m", **kind)
     requests = workload(

@@ -24,6 +24,12 @@ class ModelOptions:
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     """Number type of the weights; auto is float32 on CPU, bfloat16 elsewhere."""
 
+    adapter: Annotated[
+        DisallowNone[str | None],
+        arg(metavar="FOLDER", help_behavior_hint="(default: none)"),
+    ] = None
+    """A LoRA adapter that is merged into the model, which must then be a folder."""
+
 
 class DefaultFloat(float):
     """A default: told apart from the same number typed by a person."""

@@ -110,7 +110,7 @@ def _check_values(given: options.DecodingOptions) -> None:
 
 
 def load_model(given: options.ModelOptions) -> "LanguageModel":
-    """Load a model in the number type that was asked for.
+    """Load a model in the number type that was asked for, with its adapter.
 
     Raises:
       ValueError: for an unknown name or a broken checkpoint.
@@ -119,7 +119,14 @@ def load_model(given: options.ModelOptions) -> "LanguageModel":
     from jaxdecode import text
 
     kinds = {"auto": {"dtype": None}, "int8": {"quantize": "int8"}}
-    return text.load(given.name, **kinds.get(given.dtype, {"dtype": given.dtype}))
+    asked: dict[str, Any] = dict(kinds.get(given.dtype, {"dtype": given.dtype}))
+    if given.adapter is not None:
+        if not Path(given.adapter).expanduser().is_dir():
+            raise FileNotFoundError(
+                f"--adapter must be a folder, got {given.adapter!r}, and there is none."
+            )
+        asked["adapter"] = given.adapter
+    return text.load(given.name, **asked)
 
 
 def _counted(model: "LanguageModel") -> "tuple[LanguageModel, TokenCounter | None]":

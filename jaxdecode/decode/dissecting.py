@@ -24,6 +24,7 @@ import numpy as np
 from jaxdecode.core.keys import prompt_keys, sample_keys
 from jaxdecode.core.numerics import finite_or_zero, log_sum_exp
 from jaxdecode.core.platform import Platform
+from jaxdecode.core.processes import in_every_process
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree
 from jaxdecode.core.shapes import Array, KeyLike, bucket
@@ -148,7 +149,8 @@ def dissect(
         platform=current_platform(),
     )
     # Of one row, without the columns that only fill up the bucket.
-    found = jax.tree.map(lambda leaf: np.asarray(leaf[0])[: len(tokens)], found)
+    found = in_every_process(found)
+    found = jax.tree.map(lambda leaf: np.asarray(leaf)[0, : len(tokens)], found)
     columns = len(prompt) + len(tokens)
     found["seen_logits"] = found["seen_logits"][:, :columns]
     return Dissection(**found)

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.keys import prompt_keys, sample_keys
+from jaxdecode.core.processes import in_every_process
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import replace
 from jaxdecode.core.rows import Bank, repeat_rows
@@ -167,7 +168,7 @@ def cut_columns(result: T, *, width: int, rows: int | None = None) -> T:
         # A slice on the device would be a program of its own for each width.
         return jax.device_put(np.asarray(leaf)[small])
 
-    return jax.tree.map(cut, result)
+    return jax.tree.map(cut, in_every_process(result))
 
 
 def _is_spread(leaf: jax.Array) -> bool:

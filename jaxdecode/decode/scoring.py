@@ -22,6 +22,7 @@ import numpy as np
 from jaxdecode.core import check
 from jaxdecode.core.keys import prompt_keys, sample_keys
 from jaxdecode.core.platform import Platform
+from jaxdecode.core.processes import in_every_process
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree
 from jaxdecode.core.rows import repeat_rows
@@ -253,4 +254,4 @@ def _fit(result: Score, width: int) -> Score:
         missing = [(0, 0), (0, width - cut.shape[1]), *[(0, 0)] * (cut.ndim - 2)]
         return jax.device_put(np.pad(cut, missing))
 
-    return jax.tree.map(fit, result)
+    return jax.tree.map(fit, in_every_process(result))

@@ -13,6 +13,7 @@ import numpy as np
 from jaxdecode.core import check
 from jaxdecode.core.keys import no_key
 from jaxdecode.core.platform import Platform
+from jaxdecode.core.processes import in_every_process
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.shapes import KeyLike, TokenLists
 from jaxdecode.core.status import Status
@@ -106,6 +107,7 @@ def _advance(model: Model, rows: Rows, pad_id, draws, *, platform: Platform):
 
 def _between(drawn: Generation, shown: np.ndarray, begin: int, end: int) -> Generation:
     """Return the draws `begin` to `end`, of which rows have `shown` a number so far."""
+    drawn = in_every_process(drawn)
     return Generation(
         tokens=np.asarray(drawn.tokens)[:, begin:end],
         lengths=np.asarray(drawn.lengths) - shown,

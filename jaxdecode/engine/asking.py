@@ -21,6 +21,7 @@ from jaxdecode.text.chat_template import Message
 from jaxdecode.text.conversation import Conversation
 from jaxdecode.text.errors import TokenizerError
 from jaxdecode.text.options import ANSWER_TOKENS, NEW_TOKENS
+from jaxdecode.text.patterns import has_pattern, with_pattern
 from jaxdecode.text.prompting import encode_prompts
 from jaxdecode.text.stopping import Stopping, as_stopping
 from jaxdecode.transforms import Chain, Link
@@ -47,6 +48,9 @@ class RequestOptions(TypedDict, total=False):
       stop_strings: a str or several; a text ends where one of them is complete.
       keep_stop: whether the stop stays at the end of the text. Default: False.
       parse_special: whether control tokens written in a prompt are control tokens.
+      regex: a regular expression that the text matches as a whole, as in `Regex`.
+      schema: a JSON schema that the text is valid under, as in `JsonSchema`.
+      choices: texts of which it is one, as in `Choice`. At most one of the three.
     """
 
     sampler: Link | Chain | None
@@ -57,6 +61,9 @@ class RequestOptions(TypedDict, total=False):
     stop_strings: str | Sequence[str] | None
     keep_stop: bool
     parse_special: bool
+    regex: str | None
+    schema: Any
+    choices: Sequence[str] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,14 +126,14 @@ def as_asked(
             f"{WHO}: prompt + `max_new_tokens` must be <= {length}, the engine's "
             f"`length`, got {len(tokens)} + {budget}."
         )
-    ends = options.get("eos_ids")
+    ends, sampler = options.get("eos_ids"), with_pattern(WHO, options, lm)
     request = prepare(
         WHO,
         lm.model,
         [tokens],
         None,
         {
-            "sampler": options.get("sampler"),
+            "sampler": sampler,
             "max_new_tokens": budget,
             "eos_ids": lm.eos_ids if ends is None else ends,
         },
@@ -139,7 +146,7 @@ def as_asked(
         structure=(structure_of(request.rows), str(keys.dtype)),
         samples=count_of(WHO, "num_samples", options.get("num_samples", 1)),
         stopping=_stopping(lm, options),
-        continues=not conversation,
+        continues=not conversation or has_pattern(sampler),
     )
 
 

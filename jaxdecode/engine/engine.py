@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from typing import Unpack
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -37,6 +37,7 @@ from jaxdecode.engine.statistics import Statistics
 from jaxdecode.engine.writing import RowWriter
 from jaxdecode.native import current_platform
 from jaxdecode.text import LanguageModel
+from jaxdecode.text.patterns import with_pattern, without_budgets, without_pattern
 
 WHO = "Engine"
 LENGTH = 1024  # columns of a slot, unless the model has fewer
@@ -211,15 +212,20 @@ class Engine:
         """
         if self.is_busy:
             raise ValueError("Engine.warm_up: must be called before `submit`.")
-        options["max_new_tokens"] = 1
-        options["num_samples"] = 1
+        sampler = without_budgets(with_pattern("Engine.warm_up", options, self.lm))
+        given: Any = {
+            **without_pattern(options),
+            "sampler": sampler,
+            "max_new_tokens": 1,
+            "num_samples": 1,
+        }
         widths = [16 << i for i in range(self.block.bit_length() - 4)]
         lengths = {min(width + 1, self.length - 1) for width in widths}
         last = 1 + (self.length - 2) // self.block * self.block
         lengths |= {min(last + width, self.length - 1) for width in [0, *widths]}
         for length in sorted(lengths):
             for seed in (0, 1):  # the second one takes over what the first one left
-                self.submit([0] * length, key=seed, **options).result()
+                self.submit([0] * length, key=seed, **given).result()
         self._reader.prefixes.forget()
         self.statistics.reset()
         self._numbers = itertools.count()

@@ -100,8 +100,8 @@ def shard(
     `generate`, `beam_search`, `score` and every sampler run on it, with the tokens of
     one device up to the rounding of sums. Rows are cut along `data` if their number
     divides, heads, hidden units and tokens of the vocabulary along `tensor`. Works with
-    several processes after `jax.distributed.initialize`, where each passes the same
-    arguments.
+    several processes after `jax.distributed.initialize`: all make the same calls with
+    the same arguments, and each gets the whole result.
 
     Args:
       model: a model of this package, as `load`, `build` or `freeze` return it; its

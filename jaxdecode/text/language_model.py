@@ -23,11 +23,16 @@ from jaxdecode.text.options import (
     ChatOptions,
     TextOptions,
 )
-from jaxdecode.text.patterns import pattern_link, without_pattern
+from jaxdecode.text.patterns import (
+    has_pattern,
+    pattern_link,
+    with_pattern,
+    without_pattern,
+)
 from jaxdecode.text.prompting import encode_prompts, wrong_kind
 from jaxdecode.text.tokenizer import Tokenizer
 from jaxdecode.text.writing import TextRequest, generate_texts, stream_text
-from jaxdecode.transforms import Chain, Link, as_chain, chain
+from jaxdecode.transforms import Chain, Link, chain
 
 
 class LanguageModel:
@@ -362,20 +367,16 @@ class LanguageModel:
         return self._request(who, [prompt], key, options, continues=continues)
 
     def _request(self, who, prompts, key, options, *, continues) -> TextRequest:
-        link = pattern_link(who, options, self)
-        if link is not None:
-            sampler = as_chain(options.get("sampler"))
-            options = options | {"sampler": chain(link, sampler)}
-            continues = True  # a space at the start belongs to the match
+        sampler = with_pattern(who, options, self)
         return TextRequest.of(
             who,
             self.model,
             self._tokenizer(who),
             prompts,
             key,
-            options | {"eos_ids": self._ends(options)},
+            options | {"sampler": sampler, "eos_ids": self._ends(options)},
             pad_id=self.pad_id,
-            continues=continues,
+            continues=continues or has_pattern(sampler),
         )
 
     def _ends(self, options: TextOptions | BeamOptions) -> TokenIds:

@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdecode.transforms import Choice, JsonSchema, Matches, Regex
+from jaxdecode.transforms import (
+    Chain,
+    Choice,
+    JsonSchema,
+    Link,
+    Matches,
+    Regex,
+    as_chain,
+    chain,
+)
 
 _LINKS = {"regex": Regex, "schema": JsonSchema, "choices": Choice}
 
@@ -27,6 +36,28 @@ def pattern_link(who: str, options: Mapping[str, Any], tokens: Any) -> Matches |
             f"`{given[0]}` and `{given[1]}`."
         )
     return _LINKS[given[0]](options[given[0]], tokens) if given else None
+
+
+def with_pattern(who: str, options: Mapping[str, Any], tokens: Any) -> Any:
+    """Return the sampler of some options, behind the pattern that they ask for.
+
+    Args and raises are those of `pattern_link`.
+    """
+    link, sampler = pattern_link(who, options, tokens), options.get("sampler")
+    return sampler if link is None else chain(link, as_chain(sampler))
+
+
+def without_budgets(sampler: Link | Chain | None) -> Chain:
+    """Return a sampler of the same program whose texts need not end in time."""
+    links = as_chain(sampler).links
+    return chain(*(x.unfinished() if isinstance(x, Matches) else x for x in links))
+
+
+def has_pattern(sampler: Link | Chain | None) -> bool:
+    """Whether texts have to fit a pattern: a space at their start then belongs to it."""
+    if sampler is None:
+        return False
+    return any(isinstance(link, Matches) for link in as_chain(sampler).links)
 
 
 def without_pattern(options: Mapping[str, Any]) -> dict[str, Any]:

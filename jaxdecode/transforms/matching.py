@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core import check
-from jaxdecode.core.pytree import assign, pytree, shared
+from jaxdecode.core.pytree import assign, pytree, replace, shared
 from jaxdecode.core.rows import Bank
 from jaxdecode.core.shapes import NO_ID, NO_LIMIT, TokenIds
 from jaxdecode.core.varying import vary_like
@@ -81,6 +81,14 @@ class Matches(Edit):
 
     def check_request(self, vocab_size, budget, ends):
         check_request(self.patterns, vocab_size, budget, ends)
+
+    def unfinished(self) -> "Matches":
+        """Return the link whose texts need not end in time; its program is the same."""
+        given = self.patterns
+        tables = given.tables if isinstance(given, Bank) else given
+        tables = replace(tables, finish=np.zeros_like(tables.finish))
+        bank = isinstance(given, Bank)
+        return Matches(replace(given, tables=tables) if bank else tables)
 
     def __repr__(self):
         tables = one_per_entry(self.patterns)

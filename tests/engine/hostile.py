@@ -8,6 +8,7 @@ CODES = {
     "duplicate_id",
     "invalid_id",
     "invalid_json",
+    "invalid_pattern",
     "invalid_type",
     "invalid_utf8",
     "invalid_value",
@@ -32,6 +33,8 @@ FIELDS = [
     "stop",
     "logit_bias",
     "ban_tokens",
+    "regex",
+    "response_format",
     "tokens",
     "logprobs",
     "ignore_eos",
@@ -192,6 +195,31 @@ def _out_of_range(rng, index):
     return _json(line)
 
 
+def _pattern(rng, index):
+    field, value = rng.choice(
+        [
+            ("regex", "("),
+            ("regex", "a(?!b)"),
+            ("regex", "[0-9]{3}"),  # no token has a digit
+            ("regex", "(" * 9000 + "a" + ")" * 9000),
+            ("regex", "a{40}"),
+            ("regex", True),
+            ("choices", []),
+            ("choices", [5]),
+            ("choices", ["\ud800"]),
+            ("choices", ["5"]),
+            ("choices", {"a": "b"}),
+            ("response_format", {"type": "json_object"}),
+            ("response_format", {"type": "json_schema"}),
+            ("response_format", {"type": "json_schema", "json_schema": {"schema": 1}}),
+        ]
+    )
+    line = {"prompt": "a", "max_tokens": 9, field: value}
+    if rng.random() < 0.5:
+        return _json({"custom_id": f"q{index}", "body": line})
+    return _json({"id": f"q{index}", **line})
+
+
 def _envelope(rng, index):
     body = {"prompt": "a"}
     wrong = [
@@ -229,5 +257,6 @@ MAKERS = [
     _long,
     _wrong_value,
     _out_of_range,
+    _pattern,
     _envelope,
 ]

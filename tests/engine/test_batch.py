@@ -1,18 +1,25 @@
 """A line in, a line out: the right one, whatever the company and the interruptions."""
 
+import copy
 import gzip
 import io
 import json
 import random
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import zstandard
 
 import jaxdecode as jd
+from jaxdecode.engine import Engine
 from jaxdecode.engine.batch import Defaults, merge, run_batch
 from jaxdecode.engine.batch.merging import Incomplete
 from jaxdecode.engine.batch.resuming import OtherRun
+from jaxdecode.engine.batch.running import fingerprint_of, first_row
+from jaxdecode.native import pack
 from tests.engine.engine_cases import engine, language_model
 from tests.engine.lines import DEFAULTS, answered, good_lines, objects, write
 
@@ -235,6 +242,31 @@ def test_a_file_that_is_no_output_is_left_as_it_is(data, source, tmp_path):
     with pytest.raises(OtherRun):
         answered(source, target)
     assert target.read_bytes() == data
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("shape", [(37, 11), (64, 8)])
+def test_weights_are_told_apart_in_any_layout(kind, shape):
+    numbers = np.random.default_rng(0).integers(-99, 99, shape)
+    matrix = jnp.asarray(numbers).astype(kind)
+    assert first_row(matrix) == np.asarray(matrix)[0].tobytes()
+    assert first_row(pack(matrix)) == first_row(matrix)
+    assert first_row(matrix[0]) == first_row(matrix)
+
+
+def test_other_matrices_are_other_settings():
+    lm = language_model("llama")
+    leaves, tree = jax.tree.flatten(lm.model)
+    places = [i for i, leaf in enumerate(leaves) if np.ndim(leaf) > 1]
+    assert len(places) > 7
+    found = {fingerprint_of(Engine(lm, length=48), DEFAULTS)}
+    for place in places:
+        changed = [*leaves]
+        changed[place] = leaves[place] + 1
+        other = copy.copy(lm)
+        other.model = jax.tree.unflatten(tree, changed)
+        found.add(fingerprint_of(Engine(other, length=48), DEFAULTS))
+    assert len(found) == 1 + len(places)
 
 
 def test_an_output_longer_than_its_input_is_refused(source, whole, tmp_path):

@@ -75,9 +75,18 @@ def rows_that_do_not_divide():
     both(lambda model: jd.generate(model, PROMPTS[:3], 5, **options))
 
 
+def pieces_of_a_stream():
+    options = {"sampler": jd.joint(**EVERYTHING), "max_new_tokens": [8, 5, 8, 7]}
+    found = list(jd.stream(MANY, PROMPTS, 3, **options))
+    expected = jd.generate(ONE, PROMPTS, 3, **options)
+    tokens = np.concatenate([piece.tokens for piece in found], axis=1)
+    assert tokens.tolist() == expected.tokens.tolist()
+
+
 def beams():
-    options = {"num_beams": 3, "max_new_tokens": 6, "eos_ids": 7}
-    both(lambda model: jd.beam_search(model, PROMPTS, **options))
+    options = {"num_beams": 3, "num_return": 3, "max_new_tokens": 6, "eos_ids": 7}
+    pair = both(lambda model: jd.beam_search(model, PROMPTS, **options))
+    np.testing.assert_allclose(*(beams.scores for beams in pair), atol=1e-5)
 
 
 def score():
@@ -110,17 +119,25 @@ CASES = (
     greedy,
     joint_with_parameters_per_row,
     rows_that_do_not_divide,
+    pieces_of_a_stream,
     beams,
     score,
     every_device_holds_its_part,
     a_step_has_two_sums_a_layer,
 )
 
-if __name__ == "__main__":
-    for case in CASES:
+
+def report(cases, prefix=""):
+    """Run cases and print what became of each."""
+    for case in cases:
         try:
             case()
             outcome = "ok"
         except Exception:
             outcome = traceback.format_exc(limit=-4)
-        print(json.dumps({"case": case.__name__, "outcome": outcome}), flush=True)
+        line = {"case": prefix + case.__name__, "outcome": outcome}
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    report(CASES)

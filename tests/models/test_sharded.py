@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -14,10 +15,12 @@ from tests import tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
 EIGHT = "--xla_force_host_platform_device_count=8"
+FOUR = "--xla_force_host_platform_device_count=4"
 CASES = (
     "greedy",
     "joint_with_parameters_per_row",
     "rows_that_do_not_divide",
+    "pieces_of_a_stream",
     "beams",
     "score",
     "every_device_holds_its_part",
@@ -36,14 +39,72 @@ def outcomes():
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return {line["case"]: line["outcome"] for line in lines}
+    return _outcomes(done.stdout)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_model_on_two_times_four_devices_does_what_it_does_on_one(case, outcomes):
     assert outcomes[case] == "ok", outcomes[case]
+
+
+ACROSS = [
+    *(f"rows: {case}" for case in CASES),
+    *(
+        f"layers: {case}"
+        for case in ("joint_with_parameters_per_row", "beams", "score")
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def of_two_processes():
+    """What each of two processes found, on four devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Less is compiled here than users compile: which devices hold what stays the same.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": FOUR,
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.models.processes", str(index), str(port)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        ended = [process.communicate(timeout=600) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    for process, (_, err) in zip(running, ended, strict=True):
+        assert process.returncode == 0, err[-3000:]
+    return [_outcomes(out) for out, _ in ended]
+
+
+def _outcomes(out):
+    """Return the outcome of each case; what libraries print is passed by."""
+    lines = [line[line.find('{"case"') :] for line in out.splitlines()]
+    lines = [json.loads(line) for line in lines if line.startswith('{"case"')]
+    return {line["case"]: line["outcome"] for line in lines}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ACROSS)
+def test_a_model_on_two_processes_does_what_it_does_on_one_device(
+    case, of_two_processes
+):
+    for outcomes in of_two_processes:
+        assert outcomes[case] == "ok", outcomes[case]
 
 
 def mesh():

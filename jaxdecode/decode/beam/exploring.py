@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdecode.core.processes import in_every_process
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.core.shapes import Array
@@ -162,4 +163,4 @@ def _with_kept(nodes: list[Node], last: list[int]) -> list[Node]:
 
 
 def _first(part: Any) -> Any:
-    return jax.tree.map(lambda leaf: np.asarray(leaf[0]), part)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], in_every_process(part))

@@ -11,9 +11,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdecode.engine.batch.extra_links import EXTRA_LINKS
+from jaxdecode.engine.batch.extra_links import EXTRA_LINKS, PATTERNS
 from jaxdecode.engine.batch.lines import LineError
+from jaxdecode.text import LanguageModel
 from jaxdecode.transforms import Chain, chain, joint
+from jaxdecode.transforms.patterns.errors import PatternError
 
 JOINT = (
     "temperature",
@@ -40,7 +42,6 @@ IGNORED = {
     "user",
 }
 URLS = {"/v1/chat/completions": "messages", "/v1/completions": "prompt"}
-_NONE: tuple[Any, ...] = ({}, [])  # what an extra field may hold to mean nothing
 SAMPLES_MAX = 4096
 ID_MAX = 4096
 
@@ -111,13 +112,16 @@ def is_envelope(fields: Mapping[str, Any]) -> bool:
     return "custom_id" in fields or "body" in fields
 
 
-def as_line(fields: Mapping[str, Any], index: int, defaults: Defaults) -> Line:
+def as_line(
+    fields: Mapping[str, Any], index: int, defaults: Defaults, lm: LanguageModel
+) -> Line:
     """Check a line's fields.
 
     Args:
       fields: the line.
       index: its number among the lines of the whole input, from 0.
       defaults: what it does not say.
+      lm: the language model, whose tokens patterns are made of.
 
     Raises:
       LineError: with a code.
@@ -126,12 +130,14 @@ def as_line(fields: Mapping[str, Any], index: int, defaults: Defaults) -> Line:
     kind, body = _unwrapped(fields)
     body = {key: value for key, value in body.items() if value is not None}
     try:
-        return _line(name, kind, body, defaults)
+        return _line(name, kind, body, defaults, lm)
     except LineError:
         raise
+    except PatternError as error:
+        raise LineError("invalid_pattern", str(error)) from None
     except TypeError as error:
         raise LineError("invalid_type", str(error)) from None
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise LineError("invalid_value", str(error)) from None
 
 
@@ -167,7 +173,13 @@ def _renamed(body: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _line(name: str | int, kind: str, body: dict[str, Any], defaults: Defaults) -> Line:
+def _line(
+    name: str | int,
+    kind: str,
+    body: dict[str, Any],
+    defaults: Defaults,
+    lm: LanguageModel,
+) -> Line:
     ignore_eos = _flag(body, "ignore_eos", defaults.ignore_eos)
     options: dict[str, Any] = {
         "max_new_tokens": _whole(body, "max_tokens", defaults.max_tokens, 2**31 - 1),
@@ -182,7 +194,7 @@ def _line(name: str | int, kind: str, body: dict[str, Any], defaults: Defaults) 
         kind=kind,
         prompt=_prompt(body),
         seed=_seed(body, name, defaults),
-        sampler=_sampler(body, defaults),
+        sampler=_sampler(body, defaults, lm),
         options=options,
         tokens=_flag(body, "tokens", False),
         logprobs=_logprobs(body, kind),
@@ -231,9 +243,13 @@ def _content(message: dict[str, Any]) -> Any:
     return "".join(texts)
 
 
-def _sampler(body: dict[str, Any], defaults: Defaults) -> Chain:
-    given = {name: body[name] for name in EXTRA_LINKS if name in body}
-    extra = [EXTRA_LINKS[n](value) for n, value in given.items() if value not in _NONE]
+def _sampler(body: dict[str, Any], defaults: Defaults, lm: LanguageModel) -> Chain:
+    patterns = [name for name in PATTERNS if name in body]
+    if len(patterns) > 1:
+        both = f"`{patterns[0]}` and `{patterns[1]}`"
+        raise LineError("unsupported", f"{both} must not be given together")
+    given = [make(body[name], lm) for name, make in EXTRA_LINKS.items() if name in body]
+    extra = [link for link in given if link is not None]
     values = dict(defaults.sampling) | {k: body[k] for k in JOINT if k in body}
     for name, value in values.items():
         if type(value) not in (int, float):  # a list would be a value per row

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.engine.asking import PromptTooLong
@@ -25,6 +26,7 @@ from jaxdecode.engine.batch.resuming import resumed
 from jaxdecode.engine.engine import Engine
 from jaxdecode.engine.job import Job
 from jaxdecode.measure import stored_as
+from jaxdecode.native import Panels
 from jaxdecode.testing import count_compiles
 
 AHEAD = 16  # times the slots: lines that are waiting, running, or ended out of order
@@ -148,19 +150,19 @@ def run_batch(
 def fingerprint_of(engine: Engine, defaults: Defaults) -> str:
     """Return a name for everything that decides what is answered to a line.
 
-    Weights are told apart by their vectors (norms and biases), which every training
-    changes and no layout of matrices does.
+    Weights are told apart by their vectors and the first row of each matrix, which a
+    training or a merged adapter changes and no layout of matrices does.
     """
     lm = engine.lm
-    vectors = hashlib.blake2b(digest_size=16)
-    for leaf in jax.tree.leaves(lm.model):
-        if np.ndim(leaf) == 1:
-            vectors.update(np.asarray(leaf).tobytes())
+    weights = hashlib.blake2b(digest_size=16)
+    for leaf in jax.tree.leaves(lm.model, is_leaf=lambda x: isinstance(x, Panels)):
+        if isinstance(leaf, (jax.Array, np.ndarray, Panels)):
+            weights.update(first_row(leaf))
     settings = {
         "name": lm.name,
         "config": repr(lm.config),
         "stored": stored_as(lm.model),
-        "vectors": vectors.hexdigest(),
+        "weights": weights.hexdigest(),
         "eos_ids": list(lm.eos_ids),
         "template": getattr(lm.chat_template, "source", None),
         "length": engine.length,
@@ -168,6 +170,15 @@ def fingerprint_of(engine: Engine, defaults: Defaults) -> str:
     }
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def first_row(array: Any) -> bytes:
+    """Return the bytes of an array's first row, of the only row of a vector."""
+    if isinstance(array, Panels):
+        words = array.words
+        column = np.asarray(words[(0,) * (words.ndim - 2)])[:, 0]
+        return column.tobytes()[: array.shape[-1] * jnp.dtype(array.kind).itemsize]
+    return np.asarray(array[(0,) * max(0, np.ndim(array) - 1)]).tobytes()
 
 
 @dataclasses.dataclass
@@ -215,7 +226,8 @@ class _Run:
         if entry.fields is None:
             return _Pending(entry, error=entry.error)
         try:
-            line = as_line(entry.fields, entry.index, self._defaults)
+            lm = self._engine.lm
+            line = as_line(entry.fields, entry.index, self._defaults, lm)
             return _Pending(entry, line, self._submitted(line))
         except LineError as error:
             return _Pending(entry, error=error)
