@@ -23,7 +23,8 @@ from jaxdecode.text.errors import TokenizerError
 from jaxdecode.text.options import ANSWER_TOKENS, NEW_TOKENS
 from jaxdecode.text.prompting import encode_prompts
 from jaxdecode.text.stopping import Stopping, as_stopping
-from jaxdecode.transforms import Chain, Link
+from jaxdecode.transforms import Chain, Link, as_chain
+from jaxdecode.transforms.matching import Matches
 from jaxdecode.transforms.sequence_table import checked_sequences
 
 WHO = "Engine.submit"
@@ -139,7 +140,8 @@ def as_asked(
         structure=(structure_of(request.rows), str(keys.dtype)),
         samples=count_of(WHO, "num_samples", options.get("num_samples", 1)),
         stopping=_stopping(lm, options),
-        continues=not conversation,
+        # A space at the start of an answer belongs to the match of a pattern.
+        continues=not conversation or _has_pattern(options),
     )
 
 
@@ -166,6 +168,11 @@ def _is_conversation(prompt: Any) -> bool:
     return isinstance(prompt, (list, tuple)) and any(
         isinstance(message, dict) for message in prompt[:1]
     )
+
+
+def _has_pattern(options: RequestOptions) -> bool:
+    links = as_chain(options.get("sampler")).links
+    return any(isinstance(link, Matches) for link in links)
 
 
 def _tokens_of(
