@@ -237,10 +237,11 @@ def test_a_server_that_ends_answers_what_it_took_and_refuses_the_rest():
     to.step = lambda: go.wait() and step()
     bound, started = bind(port=0), threading.Event()
     url, server = url_of(bound), Server(make_app(to), started.set)
-    thread = threading.Thread(target=server.run, args=([bound],))
+    thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
     thread.start()
     assert started.wait(30)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as at_last:
+        at_last.callback(go.set)
         taken = pool.submit(post, url, TEXT)
         wait_until(lambda: to.is_busy)
         server.drain()
