@@ -9,6 +9,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PAGES = (
     "README.md",
     "jaxdecode/engine/README.md",
+    "jaxdecode/server/README.md",
     "jaxdecode/transforms/README.md",
     "jaxdecode/ARCHITECTURE.md",
 )

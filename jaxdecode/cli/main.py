@@ -59,12 +59,14 @@ def _run(argv: list[str]) -> int:
             merge,
             models,
             output,
+            serve,
             sweep,
         )
 
     output.tolerate_narrow_encodings()
     kind = generate.Command | chat.Command | inspect.Command | batch.Command
     kind |= merge.Command | sweep.Command | bench.Command | models.Command
+    kind |= serve.Command
     if argv[:2] == ["batch", "merge"]:
         argv = ["batch-merge", *argv[2:]]
     if not argv:
@@ -78,6 +80,7 @@ def _run(argv: list[str]) -> int:
         bench.Bench: bench.run,
         sweep.Sweep: sweep.run,
         models.Models: models.run,
+        serve.Serve: serve.run,
     }
     command = _parse(kind, argv)
     with interrupt.exit_promptly():

@@ -10,6 +10,7 @@ EXTRAS = {
     ),
     "cli": ("tyro", "rich", "zstandard"),
     "ray": ("ray",),
+    "server": ("starlette", "uvicorn"),
     "lm-eval": ("lm_eval",),
     "export": ("flatbuffers",),
 }

@@ -146,6 +146,7 @@ def as_asked(
         structure=(structure_of(request.rows), str(keys.dtype)),
         samples=count_of(WHO, "num_samples", options.get("num_samples", 1)),
         stopping=_stopping(lm, options),
+        # A space at the start of an answer belongs to the match of a pattern.
         continues=not conversation or has_pattern(sampler),
     )
 

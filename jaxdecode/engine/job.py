@@ -52,6 +52,17 @@ class Job:
             if self.is_done and not self._fresh:
                 return
 
+    def take(self) -> list[Piece]:
+        """Return the pieces that are new, without waiting and without driving.
+
+        For a program whose own thread calls `Engine.step`; each piece comes once, here or
+        from `stream`.
+        """
+        taken = []
+        while self._fresh:
+            taken.append(self._fresh.popleft())
+        return taken
+
     def result(self) -> Result:
         """Wait until all samples have ended, and return them."""
         self._wait(self, lambda: self.is_done)

@@ -10,7 +10,7 @@ import pytest
 
 import jaxdecode as jd
 from jaxdecode.core.threefry import fold_in
-from jaxdecode.engine import Engine, PromptTooLong, programs
+from jaxdecode.engine import Engine, PromptTooLong, Result, Sample, programs
 from jaxdecode.testing import count_compiles
 from tests import tiny
 from tests.engine.engine_cases import (
@@ -24,6 +24,8 @@ from tests.engine.engine_cases import (
     texts,
     written,
 )
+from tests.text.test_language_model import MESSAGES
+from tests.text.test_language_model import language_model as spaced_language_model
 
 ASKED = asks(14)
 LLAMA = pytest.param("llama", marks=pytest.mark.slow)
@@ -321,3 +323,29 @@ def test_a_key_may_be_given_in_the_place_of_a_seed():
     to = engine()
     one = to.submit("abc", key=jax.random.key(4), max_new_tokens=9).result()
     assert one.text == to.submit("abc", key=4, max_new_tokens=9).result().text
+
+
+def test_a_space_at_the_start_of_an_answer_belongs_to_a_pattern():
+    lm = spaced_language_model("spaces")
+    sampler = jd.chain(jd.Choice([" hello"], lm), jd.joint())
+    options = {"max_new_tokens": 4, "sampler": sampler}
+    found = Engine(lm, **SHAPE).submit(MESSAGES, key=0, **options).result()
+    assert found.text == " hello"
+
+
+def test_what_is_new_can_be_taken_without_waiting():
+    to, ask = engine(), ASKED[0]
+    job = ask.submit(to)
+    assert job.take() == []
+    taken = []
+    while to.step():
+        taken += job.take()
+    taken += job.take()
+    assert job.take() == []
+    assert written({0: Result(0, joined(taken, ask), 0)}) == written({0: job.result()})
+
+
+def joined(pieces, ask):
+    """Return the samples that some pieces make."""
+    numbers = range(ask.options["num_samples"])
+    return [Sample.of([p for p in pieces if p.sample == i]) for i in numbers]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxdecode.engine.batch.requests import Line
-from jaxdecode.engine.results import Result, Sample
+from jaxdecode.engine.results import Piece, Result, Sample
 
 Decode = Callable[[int], str]
 
@@ -27,27 +27,40 @@ def answer(
       model: the model's name.
       decode: the text of one token.
     """
-    usage = {
-        "prompt_tokens": result.prompt_tokens,
-        "completion_tokens": result.generated_tokens,
-        "total_tokens": result.prompt_tokens + result.generated_tokens,
-    }
     if line.kind == "plain":
-        return _plain(line, result, usage, fingerprint)
-    made = {
+        return _plain(line, result, fingerprint)
+    made = body_head(line, model=model) | body_tail(line, result, decode=decode)
+    made["system_fingerprint"] = fingerprint
+    response = {"status_code": 200, "request_id": _name(line.id, "req"), "body": made}
+    return _envelope(line.id, response, None)
+
+
+def body_head(line: Line, *, model: str) -> dict[str, Any]:
+    """Return what an answer in OpenAI's form says before the text is known."""
+    return {
         "id": _name(line.id, "cmpl"),
         "object": "chat.completion" if line.kind == "chat" else "text_completion",
         "created": 0,
         "model": model,
-        "choices": [
-            _choice(line, index, sample, decode)
-            for index, sample in enumerate(result.samples)
-        ],
-        "usage": usage,
-        "system_fingerprint": fingerprint,
     }
-    response = {"status_code": 200, "request_id": _name(line.id, "req"), "body": made}
-    return _envelope(line.id, response, None)
+
+
+def body_tail(line: Line, result: Result, *, decode: Decode) -> dict[str, Any]:
+    """Return what an answer in OpenAI's form says of the texts."""
+    choices = [
+        _choice(line, index, sample, decode)
+        for index, sample in enumerate(result.samples)
+    ]
+    return {"choices": choices, "usage": usage_of(result)}
+
+
+def usage_of(result: Result) -> dict[str, int]:
+    """Return the tokens that were read and written."""
+    return {
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.generated_tokens,
+        "total_tokens": result.prompt_tokens + result.generated_tokens,
+    }
 
 
 def failure(
@@ -89,12 +102,13 @@ def _envelope(name: Any, response: Any, error: Any) -> dict[str, Any]:
     return {"id": number, "custom_id": name, "response": response, "error": error}
 
 
-def _plain(line: Line, result: Result, usage: Any, fingerprint: str) -> dict[str, Any]:
+def _plain(line: Line, result: Result, fingerprint: str) -> dict[str, Any]:
     choices = [_sample(line, sample) for sample in result.samples]
     made = {"id": line.id, **choices[0]}
     if len(choices) > 1:
         made["choices"] = [{"index": i, **choice} for i, choice in enumerate(choices)]
-    return made | {"usage": usage, "seed": line.seed, "fingerprint": fingerprint}
+    made["usage"] = usage_of(result)
+    return made | {"seed": line.seed, "fingerprint": fingerprint}
 
 
 def _sample(line: Line, sample: Sample) -> dict[str, Any]:
@@ -113,11 +127,12 @@ def _choice(line: Line, index: int, sample: Sample, decode: Decode) -> dict[str,
     else:
         made["text"] = sample.text
     made["finish_reason"] = sample.finish_reason
-    made["logprobs"] = _logprobs(line, sample, decode) if line.logprobs else None
+    made["logprobs"] = logprobs_of(line, sample, decode) if line.logprobs else None
     return made
 
 
-def _logprobs(line: Line, sample: Sample, decode: Decode) -> dict[str, Any]:
+def logprobs_of(line: Line, sample: Sample | Piece, decode: Decode) -> dict[str, Any]:
+    """Return the log-probs of a text, or a piece of one, in OpenAI's form."""
     texts = [decode(token) for token in sample.tokens]
     numbers = _numbers(sample.model_logprobs)
     if line.kind != "chat":

@@ -35,7 +35,7 @@ def parse(data: bytes) -> dict[str, Any]:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        message = f"a line must be UTF-8, got byte 0x{data[error.start]:02x}"
+        message = f"the JSON must be UTF-8, got byte 0x{data[error.start]:02x}"
         raise LineError("invalid_utf8", f"{message} at {error.start}") from None
     try:
         found = json.loads(
@@ -46,10 +46,10 @@ def parse(data: bytes) -> dict[str, Any]:
     except RecursionError:
         raise LineError("invalid_json", "the JSON is nested too deeply") from None
     except ValueError as error:
-        raise LineError("invalid_json", f"the line is not JSON: {error}") from None
+        raise LineError("invalid_json", f"it is not JSON: {error}") from None
     if not isinstance(found, dict):
         kind = type(found).__name__
-        raise LineError("not_an_object", f"a line must be a JSON object, got {kind}")
+        raise LineError("not_an_object", f"it must be a JSON object, got {kind}")
     return found
 
 

@@ -128,6 +128,43 @@ def as_line(
     """
     name = id_of(fields, index)
     kind, body = _unwrapped(fields)
+    return _checked_line(name, kind, body, defaults, lm)
+
+
+def as_body_line(
+    name: str,
+    kind: str,
+    body: Mapping[str, Any],
+    defaults: Defaults,
+    lm: LanguageModel,
+) -> Line:
+    """Check the body of a request as OpenAI's interface has it, outside of a file.
+
+    Args:
+      name: a name for it.
+      kind: "chat" or "completion".
+      body: its fields.
+      defaults: what it does not say.
+      lm: the language model, whose tokens patterns are made of.
+
+    Raises:
+      LineError: with a code.
+    """
+    _only(body, BODY | IGNORED)
+    wanted, other = ("messages", "prompt")[:: 1 if kind == "chat" else -1]
+    if body.get(wanted) is None or body.get(other) is not None:
+        message = f"a {kind} must have `{wanted}` and no `{other}`"
+        raise LineError("missing_prompt", message)
+    return _checked_line(name, kind, _renamed(dict(body)), defaults, lm)
+
+
+def _checked_line(
+    name: str | int,
+    kind: str,
+    body: dict[str, Any],
+    defaults: Defaults,
+    lm: LanguageModel,
+) -> Line:
     body = {key: value for key, value in body.items() if value is not None}
     try:
         return _line(name, kind, body, defaults, lm)
@@ -205,7 +242,7 @@ def _prompt(body: dict[str, Any]) -> Any:
     if ("prompt" in body) == ("messages" in body):
         got = "both" if "prompt" in body else "none"
         raise LineError(
-            "missing_prompt", f"a line must have `prompt` or `messages`, got {got}"
+            "missing_prompt", f"there must be `prompt` or `messages`, got {got}"
         )
     if "messages" in body:
         return _messages(body["messages"])
@@ -250,13 +287,13 @@ def _sampler(body: dict[str, Any], defaults: Defaults, lm: LanguageModel) -> Cha
         raise LineError("unsupported", f"{both} must not be given together")
     given = [make(body[name], lm) for name, make in EXTRA_LINKS.items() if name in body]
     extra = [link for link in given if link is not None]
-    values = dict(defaults.sampling) | {k: body[k] for k in JOINT if k in body}
-    for name, value in values.items():
+    said = {name: body[name] for name in JOINT if name in body}
+    for name, value in said.items():
         if type(value) not in (int, float):  # a list would be a value per row
             raise LineError("invalid_type", f"`{name}` must be a number")
         if isinstance(value, float) and not math.isfinite(value):
             raise LineError("invalid_value", f"`{name}` must be finite, got {value}")
-    return chain(*extra, joint(**values))
+    return chain(*extra, joint(**dict(defaults.sampling) | said))
 
 
 def _seed(body: dict[str, Any], name: str | int, defaults: Defaults) -> int:

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdecode.engine.asking import PromptTooLong
 from jaxdecode.engine.batch import answers
 from jaxdecode.engine.batch.entries import Entry, entries
 from jaxdecode.engine.batch.files import read_lines
 from jaxdecode.engine.batch.lines import LineError, dump
 from jaxdecode.engine.batch.requests import Defaults, Line, as_line
 from jaxdecode.engine.batch.resuming import resumed
+from jaxdecode.engine.batch.submitting import submit_line
 from jaxdecode.engine.engine import Engine
 from jaxdecode.engine.job import Job
 from jaxdecode.measure import stored_as
@@ -226,23 +226,10 @@ class _Run:
         if entry.fields is None:
             return _Pending(entry, error=entry.error)
         try:
-            lm = self._engine.lm
-            line = as_line(entry.fields, entry.index, self._defaults, lm)
-            return _Pending(entry, line, self._submitted(line))
+            line = as_line(entry.fields, entry.index, self._defaults, self._engine.lm)
+            return _Pending(entry, line, submit_line(self._engine, line))
         except LineError as error:
             return _Pending(entry, error=error)
-
-    def _submitted(self, line: Line) -> Job:
-        try:
-            return self._engine.submit(
-                line.prompt, key=line.seed, sampler=line.sampler, **line.options
-            )
-        except PromptTooLong as error:
-            raise LineError("prompt_too_long", str(error)) from None
-        except TypeError as error:
-            raise LineError("invalid_type", str(error)) from None
-        except (ValueError, OverflowError, RecursionError) as error:
-            raise LineError("invalid_value", str(error)) from None
 
     def _answer(self, pending: _Pending) -> dict[str, Any]:
         entry = pending.entry
