@@ -106,6 +106,7 @@ def window_on_late_layers(raw: Mapping[str, Any], types: list[str] | None) -> Wi
 
 
 def on_sliding_layers(window: int | None, types: list[str]) -> Window:
+    """Return the window and the layers it holds for; (None, None) where there is none."""
     layers = tuple(i for i, t in enumerate(types) if t == "sliding_attention")
     return (None, None) if window is None or not layers else (window, layers)
 
@@ -206,6 +207,11 @@ def _rotary_size(
 
 
 def layer_types(raw: Mapping[str, Any]) -> list[str] | None:
+    """Return the kind of each layer that a config.json names, or None.
+
+    Raises:
+      CheckpointError: for anything but a list of `LAYER_TYPES`.
+    """
     types = raw.get("layer_types")
     if types is None:
         return None
