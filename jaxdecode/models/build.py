@@ -70,18 +70,21 @@ def build(
     return Frozen(leaves=tuple(leaves), definition=definition)
 
 
-def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(
+    config: ModelConfig, dtype: str = "float32"
+) -> dict[str, tuple[int, ...]]:
     """Return the shape of every weight of a model, by our dotted names.
 
     Matrices are [outputs, inputs], tables [entries, width].
 
     Args:
       config: sizes and switches.
+      dtype: as in `build`; int8 weights have scales besides.
 
     Returns:
       Shapes by name, such as `layers.0.attention.q.weight`.
     """
-    wanted, _ = _outline(config, "float32")
+    wanted, _ = _outline(config, dtype)
     return {name: leaf.shape for name, leaf in wanted.items()}
 
 
@@ -120,8 +123,9 @@ def _outline(
     config: ModelConfig, dtype: str
 ) -> tuple[dict[str, jax.ShapeDtypeStruct], Definition]:
     # Cached, so that two models of one config compare their definitions by identity.
-    module = family_named(config.family).module(config, dtype=dtype, rngs=None)
-    leaves, definition = take_apart(module)
+    kind = family_named(config.family).module
+    made_from = (kind, config, dtype)
+    leaves, definition = take_apart(kind(config, dtype=dtype, rngs=None), made_from)
     outline = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
     return dict(zip(definition.names, outline, strict=True)), definition
 

@@ -211,7 +211,7 @@ def _slots(
 ) -> dict[str, _Slot]:
     slots = {
         name: _Slot(shape, *STORED[storage(shape, dtype)])
-        for name, shape in parameter_shapes(config).items()
+        for name, shape in parameter_shapes(config, dtype).items()
     }
     if blob is not None:
         slots[TOKENIZER] = _Slot(blob.shape, "U8", blob.dtype)
