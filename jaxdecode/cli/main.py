@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jaxdecode.cli import errors
+from jaxdecode.cli import errors, garbage
 from jaxdecode.core.extras import needs
 
 DESCRIPTION = """Text from language models in JAX.
@@ -48,7 +48,7 @@ def _run(argv: list[str]) -> int:
     if argv[:1] in (["--version"], ["-V"]):
         return _print_version()
     # Imported here, so that a Ctrl-C during the import ends like any other.
-    with needs("the command line"):
+    with needs("the command line"), garbage.not_collected():
         from jaxdecode.cli import (
             batch,
             bench,

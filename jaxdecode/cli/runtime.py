@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxdecode.cli import errors, interrupt, options, output, samplers
+from jaxdecode.cli import errors, garbage, interrupt, options, output, samplers
 from jaxdecode.cli.clock import since_start
 from jaxdecode.cli.stats import TokenCounter
 
@@ -116,6 +116,11 @@ def load_model(given: options.ModelOptions) -> "LanguageModel":
       ValueError: for an unknown name or a broken checkpoint.
       OSError: if the model is not on this machine and cannot be fetched.
     """
+    with garbage.not_collected():
+        return _loaded(given)
+
+
+def _loaded(given: options.ModelOptions) -> "LanguageModel":
     from jaxdecode import text
 
     kinds = {"auto": {"dtype": None}, "int8": {"quantize": "int8"}}
@@ -146,7 +151,7 @@ def start_jax() -> None:
     Python as exceptions.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with interrupt.exit_at_once():
+    with interrupt.exit_at_once(), garbage.not_collected():
         import jaxdecode.text  # noqa: F401
         from jaxdecode.core import compile_cache
 

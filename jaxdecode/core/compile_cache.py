@@ -5,6 +5,7 @@ line turns it on. Each JAX version and processor has its own folder, because cod
 compiled for one processor may be illegal on another one that shares the home folder.
 """
 
+import functools
 import hashlib
 import os
 import platform
@@ -14,6 +15,7 @@ import jax
 
 from jaxdecode.core.cache_folder import cache_folder
 
+PROGRAMS = "programs"  # found without tracing; see decode/kept_programs.py
 SIZE_MAX = 2**31  # bytes; beyond it, the least recently used programs are deleted
 
 
@@ -35,13 +37,25 @@ def enable_compilation_cache(path: str | os.PathLike | None = None) -> Path:
     """
     folder = Path(path).expanduser() if path is not None else cache_folder() / "xla"
     folder = folder / f"{jax.__version__}-{processor()}"
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PROGRAMS).mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     # With a size limit JAX also locks the folder: no process reads a partial file.
     jax.config.update("jax_compilation_cache_max_size", SIZE_MAX)
     return folder
+
+
+def programs_folder() -> Path | None:
+    """Return where finished programs are kept; None where nobody asked for it."""
+    chosen = jax.config.values["jax_compilation_cache_dir"]
+    return _programs_in(chosen) if chosen else None
+
+
+@functools.cache
+def _programs_in(chosen: str) -> Path | None:
+    folder = Path(chosen) / PROGRAMS
+    return folder if folder.is_dir() else None
 
 
 def forget_program(folder: Path, name: str) -> int:

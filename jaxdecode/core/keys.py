@@ -5,7 +5,6 @@
 the batch, the neighbours, the padding, or where a text was cut and resumed.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.shapes import Array
-from jaxdecode.core.threefry import fold_in
+from jaxdecode.core.threefry import fold_in, keys_of_seeds
 
 
 def prompt_keys(who: str, key: Any, rows: int, *, folds: bool = True) -> jax.Array:
@@ -50,16 +49,24 @@ def prompt_keys(who: str, key: Any, rows: int, *, folds: bool = True) -> jax.Arr
     return keys
 
 
-@functools.partial(jax.jit, static_argnums=1)
 def sample_keys(keys: jax.Array, num_samples: int) -> jax.Array:
     """Return row keys [B * num_samples], prompt-major: `fold_in(keys[b], sample)`."""
-    fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
-    return fold(keys, jnp.arange(num_samples)).reshape(-1)
+    samples = np.tile(np.arange(num_samples, dtype=np.int32), keys.shape[0])
+    return fold_in(_repeated(keys, num_samples), samples)
 
 
-@functools.partial(jax.jit, static_argnums=1)
 def _fold_rows(key: jax.Array, rows: int) -> jax.Array:
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
+    keys = _repeated(key[None], rows)
+    return fold_in(keys, np.arange(rows, dtype=np.int32))
+
+
+def _repeated(keys: jax.Array, times: int) -> jax.Array:
+    """Return each of keys [B] `times` times in a row."""
+    words = jax.random.key_data(keys)
+    if check.is_traced(words) or not words.is_fully_addressable:
+        return jnp.repeat(keys, times, axis=0, total_repeat_length=len(words) * times)
+    words = jax.device_put(np.repeat(np.asarray(words), times, axis=0))
+    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(keys))
 
 
 def step_keys(row_keys: jax.Array, positions: Array) -> jax.Array:
@@ -91,7 +98,7 @@ def _typed(who: str, key: Any) -> jax.Array:
         seeds = np.asarray([check.seed(who, s) for s in key], np.uint32)
         return _of_seeds(seeds)
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
-        return jax.random.key(np.uint32(check.seed(who, key)))
+        return keys_of_seeds(np.asarray(check.seed(who, key), np.uint32))
     raise TypeError(
         f"{who}: `key` must be a jax.random.key, one per prompt, or seeds, "
         f"got {check.short(key)} ({type(key).__name__})."
@@ -99,6 +106,8 @@ def _typed(who: str, key: Any) -> jax.Array:
 
 
 def _of_seeds(seeds: Any) -> jax.Array:
+    if not check.is_traced(seeds):
+        return keys_of_seeds(np.asarray(seeds))
     return jax.vmap(jax.random.key)(seeds) if np.ndim(seeds) else jax.random.key(seeds)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdecode.core.platform import Platform
 from jaxdecode.core.protocol import Model, follows_platform, for_platform
+from jaxdecode.decode import kept_programs
 from jaxdecode.decode.recompiling import note_constants
 
 
@@ -55,6 +56,8 @@ class Compiled:
 
         program.__name__ = program.__qualname__ = function.__name__
         self.__doc__ = function.__doc__
+        self._function = function
+        self._ready: dict[Any, Callable[..., Any] | None] = {}
         self._program = jax.jit(
             program, static_argnames=("structure", *static), donate_argnums=donate
         )
@@ -63,7 +66,36 @@ class Compiled:
         """Run the function, compiled."""
         arrays, structure = partition(model)
         note_constants(arrays, args)
+        kept = self._kept(arrays, args, structure, kwargs)
+        if kept is not None:
+            return kept(arrays, *args)
         return self._program(arrays, *args, structure=structure, **kwargs)
+
+    def _kept(self, arrays, args, structure, kwargs) -> Callable[..., Any] | None:
+        """Return the program from the folder of kept ones; None where none is used."""
+        folder = kept_programs.folder_in_use()
+        if folder is None:
+            return None
+        leaves, treedef = jax.tree.flatten(args)
+        shapes = kept_programs.signature([*arrays, *leaves])
+        if shapes is None:
+            return None
+        static = tuple(sorted(kwargs.items()))
+        known = structure, treedef, shapes, static, folder
+        if known in self._ready:
+            return self._ready[known]
+        described = (structure.treedef, structure.rest, treedef, shapes, static)
+        name, program = kept_programs.name_of(self._function, described), None
+        if name is not None:
+            program = kept_programs.load(folder, name)
+            if program is None:
+                given = (arrays, *args)
+                traced = self._program.trace(*given, structure=structure, **kwargs)
+                program = kept_programs.compile_and_keep(folder, name, traced.lower())
+        if len(self._ready) >= kept_programs.READY_MAX:
+            self._ready.clear()
+        self._ready[known] = program
+        return program
 
     def trace(self, model: Any, *args: Any, **kwargs: Any) -> jax.stages.Traced:
         """Return the program, traced; arrays may be `jax.ShapeDtypeStruct`."""

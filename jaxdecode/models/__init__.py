@@ -4,10 +4,13 @@ from jaxdecode.models.adapters import FunctionModel as FunctionModel
 from jaxdecode.models.adapters import RecomputingModel as RecomputingModel
 from jaxdecode.models.adapters import from_function as from_function
 from jaxdecode.models.adapters import from_logits_function as from_logits_function
+from jaxdecode.models.build import assemble as assemble
 from jaxdecode.models.build import build as build
 from jaxdecode.models.build import outline as outline
 from jaxdecode.models.build import parameter_shapes as parameter_shapes
 from jaxdecode.models.build import random_params as random_params
+from jaxdecode.models.build import stored_arrays as stored_arrays
+from jaxdecode.models.build import words_of as words_of
 from jaxdecode.models.config import ModelConfig as ModelConfig
 from jaxdecode.models.config import RopeScaling as RopeScaling
 from jaxdecode.models.encoder_decoder import EncoderDecoder as EncoderDecoder

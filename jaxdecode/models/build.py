@@ -17,7 +17,14 @@ from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.families.catalog import family_named
 from jaxdecode.models.frozen import Definition, Frozen, take_apart
 from jaxdecode.models.layers import DTYPES
-from jaxdecode.native import Panels, is_available, pack, why_unavailable
+from jaxdecode.native import (
+    WORDS,
+    Panels,
+    is_available,
+    pack,
+    packed_shape,
+    why_unavailable,
+)
 
 
 def build(
@@ -70,18 +77,62 @@ def build(
     return Frozen(leaves=tuple(leaves), definition=definition)
 
 
-def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def stored_arrays(
+    config: ModelConfig, dtype: str
+) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return shape and type of each array of a model in the layout of the kernels.
+
+    Args:
+      config: sizes and switches.
+      dtype: as in `build`.
+    """
+    wanted, _ = _outline(config, dtype)
+    return {name: _stored(name, leaf) for name, leaf in wanted.items()}
+
+
+def assemble(config: ModelConfig, dtype: str, arrays: Mapping[str, Any]) -> Frozen:
+    """Make a model of arrays that lie as the kernels read them.
+
+    Args:
+      config: sizes and switches.
+      dtype: as in `build`.
+      arrays: those of `words_of` for a model of this config; they must not change, for
+        an aligned one is used where it is.
+    """
+    wanted, definition = _outline(config, dtype)
+
+    def leaf(name, outline):
+        array = jax.device_put(arrays[name])
+        if not _is_matrix(name, outline):
+            return array
+        return Panels(array, shape=outline.shape, kind=outline.dtype.name)
+
+    leaves = tuple(leaf(name, outline) for name, outline in wanted.items())
+    return Frozen(leaves=leaves, definition=definition)
+
+
+def words_of(model: Frozen) -> dict[str, np.ndarray]:
+    """Return the arrays of a model that was built for the kernels, by name."""
+    names = model.definition.names
+    words = [x.words if isinstance(x, Panels) else x for x in model.leaves]
+    return {name: np.asarray(each) for name, each in zip(names, words, strict=True)}
+
+
+def parameter_shapes(
+    config: ModelConfig, dtype: str = "float32"
+) -> dict[str, tuple[int, ...]]:
     """Return the shape of every weight of a model, by our dotted names.
 
     Matrices are [outputs, inputs], tables [entries, width].
 
     Args:
       config: sizes and switches.
+      dtype: as in `build`; int8 weights have scales besides.
 
     Returns:
       Shapes by name, such as `layers.0.attention.q.weight`.
     """
-    wanted, _ = _outline(config, "float32")
+    wanted, _ = _outline(config, dtype)
     return {name: leaf.shape for name, leaf in wanted.items()}
 
 
@@ -120,8 +171,9 @@ def _outline(
     config: ModelConfig, dtype: str
 ) -> tuple[dict[str, jax.ShapeDtypeStruct], Definition]:
     # Cached, so that two models of one config compare their definitions by identity.
-    module = family_named(config.family).module(config, dtype=dtype, rngs=None)
-    leaves, definition = take_apart(module)
+    kind = family_named(config.family).module
+    made_from = (kind, config, dtype)
+    leaves, definition = take_apart(kind(config, dtype=dtype, rngs=None), made_from)
     outline = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
     return dict(zip(definition.names, outline, strict=True)), definition
 
@@ -155,8 +207,18 @@ def _as_it_is(name: str, value: Any) -> jax.Array:
 
 
 def _in_panels(name: str, value: Any) -> Panels | jax.Array:
-    is_matrix = value.ndim == 2 and name.endswith(".weight")
-    return pack(value) if is_matrix else _as_it_is(name, value)
+    return pack(value) if _is_matrix(name, value) else _as_it_is(name, value)
+
+
+def _is_matrix(name: str, value: Any) -> bool:
+    return len(value.shape) == 2 and name.endswith(".weight")
+
+
+def _stored(name: str, leaf: Any) -> tuple[tuple[int, ...], np.dtype]:
+    if not _is_matrix(name, leaf):
+        return leaf.shape, np.dtype(leaf.dtype)
+    kind = leaf.dtype.name
+    return packed_shape(leaf.shape, kind), np.dtype(WORDS[kind])
 
 
 def _checked(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 
@@ -84,7 +85,7 @@ class Linear(nnx.Module):
     ):
         self.weight = _normal(rngs, (outputs, inputs), inputs**-0.5, dtype)
         self.scale = _scale(outputs, dtype)
-        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32)) if bias else None
+        self.bias = _vector(outputs, 0) if bias else None
 
     @property
     def matrix(self) -> Matrix:
@@ -159,7 +160,7 @@ class RMSNorm(nnx.Module):
     """
 
     def __init__(self, size: int, *, eps: float):
-        self.weight = nnx.Param(jnp.ones((size,), jnp.float32))
+        self.weight = _vector(size, 1)
         self.eps = eps
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -182,8 +183,8 @@ class LayerNorm(nnx.Module):
     """
 
     def __init__(self, size: int, *, eps: float):
-        self.weight = nnx.Param(jnp.ones((size,), jnp.float32))
-        self.bias = nnx.Param(jnp.zeros((size,), jnp.float32))
+        self.weight = _vector(size, 1)
+        self.bias = _vector(size, 0)
         self.eps = eps
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -222,7 +223,7 @@ def take_column(hidden: jax.Array, at: jax.Array) -> jax.Array:
 
 
 def _scale(outputs: int, dtype: str) -> nnx.Param | None:
-    return nnx.Param(jnp.ones((outputs,), jnp.float32)) if dtype == "int8" else None
+    return _vector(outputs, 1) if dtype == "int8" else None
 
 
 def _value(param: nnx.Param | None) -> Any:
@@ -233,6 +234,11 @@ def _value(param: nnx.Param | None) -> Any:
 def _array(param: nnx.Param | None) -> Any:
     """Return a parameter as an array, or None."""
     return resolved(_value(param))
+
+
+def _vector(size: int, value: float) -> nnx.Param:
+    # From numpy: filling an array on the device is a program, and one more per size.
+    return nnx.Param(jax.device_put(np.full(size, value, np.float32)))
 
 
 def _normal(rngs: nnx.Rngs | None, shape: tuple[int, ...], scale: float, dtype: str):

@@ -5,10 +5,12 @@ from jaxdecode.native.attend import attend_columns as attend_columns
 from jaxdecode.native.library import current_platform as current_platform
 from jaxdecode.native.library import is_available as is_available
 from jaxdecode.native.library import why_unavailable as why_unavailable
+from jaxdecode.native.panels import WORDS as WORDS
 from jaxdecode.native.panels import Choice as Choice
 from jaxdecode.native.panels import Panels as Panels
 from jaxdecode.native.panels import look_up as look_up
 from jaxdecode.native.panels import pack as pack
+from jaxdecode.native.panels import packed_shape as packed_shape
 from jaxdecode.native.panels import resolved as resolved
 from jaxdecode.native.panels import unpack as unpack
 from jaxdecode.native.panels import unpacked as unpacked

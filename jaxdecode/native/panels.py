@@ -74,6 +74,12 @@ def pack(matrix: Any) -> Panels:
     return Panels(jnp.array(lines, copy=True), shape=(outputs, inputs), kind=kind)
 
 
+def packed_shape(shape: tuple[int, int], kind: str) -> tuple[int, int, int]:
+    """Return the shape of the words of a matrix of shape (O, I)."""
+    outputs, inputs = shape
+    return -(-outputs // PANEL), -(-inputs // (1 if kind == "float32" else 2)), PANEL
+
+
 def unpack(panels: Panels) -> jax.Array:
     """Return the matrix [O, I] of `panels`."""
     outputs, inputs = panels.shape

@@ -15,7 +15,7 @@ import math
 import os
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxdecode.core.cache_folder import cache_folder, is_ours, sweep
-from jaxdecode.models import parameter_shapes
+from jaxdecode.models import parameter_shapes, stored_arrays
 from jaxdecode.models.config import ModelConfig, RopeScaling
 from jaxdecode.models.families.catalog import family_named
 from jaxdecode.weights.checkpoint import Checkpoint, TokenizerSource
@@ -43,12 +43,24 @@ STORED = {
 }
 
 
-def open_converted(path: str | Path, dtype: str) -> Checkpoint:
+_KINDS = {kind: name for name, kind in STORED.values()}
+LAYOUT = "panels"  # that of `native.Panels`
+
+
+def open_converted(
+    path: str | Path,
+    dtype: str,
+    *,
+    lay_out: Callable[[Checkpoint], Mapping[str, np.ndarray]] | None = None,
+) -> Checkpoint:
     """Open a GGUF file through its converted copy, making the copy if necessary.
 
     Args:
       path: the `.gguf` file.
-      dtype: "float32" or "bfloat16", the type of the matrices in the copy.
+      dtype: "float32" or "bfloat16", the type of the matrices in the copy; with
+        `lay_out` also "int8".
+      lay_out: makes the arrays that the kernels read, `stored_arrays` of the config; the
+        copy then holds these. None for plain matrices.
 
     Returns:
       The model; its tensors are views of the mapped copy. If the cache folder cannot be
@@ -59,15 +71,20 @@ def open_converted(path: str | Path, dtype: str) -> Checkpoint:
       CheckpointError: if the GGUF file is broken or not supported.
     """
     path = Path(path)
-    identity = _identity(path, dtype)
-    place = converted_place(path, dtype)
+    laid_out = lay_out is not None
+    identity = _identity(path, dtype, laid_out)
+    place = converted_place(path, dtype, laid_out=laid_out)
     found = _read(place, identity)
     if found is not None:
         return found
     checkpoint = open_checkpoint(path)
+    if lay_out is not None:
+        checkpoint = dataclasses.replace(checkpoint, tensors=lay_out(checkpoint))
     try:
         _write(place, checkpoint, identity)
-        if _identity(path, dtype) != identity:  # it was replaced while it was read
+        if (
+            _identity(path, dtype, lay_out is not None) != identity
+        ):  # it was replaced while it was read
             place.unlink(missing_ok=True)
     except OSError as error:
         warnings.warn(
@@ -79,11 +96,12 @@ def open_converted(path: str | Path, dtype: str) -> Checkpoint:
     return _read(place, identity) or checkpoint
 
 
-def converted_place(path: str | Path, dtype: str) -> Path:
+def converted_place(path: str | Path, dtype: str, *, laid_out: bool = False) -> Path:
     """Return where the converted copy of a file is kept; it depends on the path only."""
     resolved = str(part_paths(path)[0].resolve())  # one copy, whatever the part
     mark = hashlib.sha256(resolved.encode()).hexdigest()[:16]
-    name = f"{part_paths(path)[0].stem}-{dtype}-{mark}.safetensors"
+    kind = f"{dtype}-{LAYOUT}" if laid_out else dtype
+    name = f"{part_paths(path)[0].stem}-{kind}-{mark}.safetensors"
     return cache_folder() / "converted" / name
 
 
@@ -95,12 +113,14 @@ def storage(shape: tuple[int, ...], dtype: str) -> str:
 class _Parameters(Mapping[str, np.ndarray]):
     """The tensors of a converted file without the tokenizer's bytes."""
 
-    def __init__(self, file: SafetensorsFile, names: tuple[str, ...]):
+    def __init__(self, file: SafetensorsFile, slots: dict[str, "_Slot"]):
         self._file = file
-        self._names = names
+        self._slots = slots
+        self._names = tuple(name for name in slots if name != TOKENIZER)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._file.read(name)
+        stored, slot = self._file.read(name), self._slots[name]
+        return stored if stored.dtype == slot.dtype else stored.view(slot.dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -109,14 +129,15 @@ class _Parameters(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def _identity(path: Path, dtype: str) -> dict[str, Any]:
-    if dtype not in STORED:
+def _identity(path: Path, dtype: str, laid_out: bool) -> dict[str, Any]:
+    if dtype not in STORED and not laid_out:
         raise ValueError(
             f"open_converted: `dtype` must be one of {', '.join(STORED)}, got {dtype!r}."
         )
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file.")
-    return {
+    layout = {"layout": LAYOUT} if laid_out else {}
+    return layout | {
         "version": VERSION,
         "dtype": dtype,
         "path": str(part_paths(path)[0].resolve()),
@@ -144,9 +165,9 @@ def _checked(file: SafetensorsFile, identity: dict[str, Any]) -> Checkpoint | No
     sums = json.loads(file.metadata["sums"])
     config = _config(facts.pop("config"))
     blob = file.read(TOKENIZER) if TOKENIZER in sums else None
-    slots = _slots(config, identity["dtype"], blob)
+    slots = _slots(config, identity, blob)
     found = {n: (entry.shape, entry.dtype) for n, entry in file.tensors.items()}
-    if found != {name: (slot.shape, slot.kind) for name, slot in slots.items()}:
+    if found != {name: (slot.stored, slot.kind) for name, slot in slots.items()}:
         return None
     if any(_sum(file.read(name)) != sums[name] for name in slots):
         return None
@@ -155,8 +176,7 @@ def _checked(file: SafetensorsFile, identity: dict[str, Any]) -> Checkpoint | No
         facts["tokenizer"] = TokenizerSource(
             "gguf", metadata=json.loads(blob.tobytes())
         )
-    names = tuple(name for name in slots if name != TOKENIZER)
-    tensors = _Parameters(file, names)
+    tensors = _Parameters(file, slots)
     return Checkpoint(config=config, tensors=tensors, shareable=True, **facts)
 
 
@@ -181,7 +201,7 @@ def _write_file(
     The sums are known only at the end: the header is written twice, at one length.
     """
     blob = _tokenizer_bytes(checkpoint)
-    slots = _slots(checkpoint.config, identity["dtype"], blob)
+    slots = _slots(checkpoint.config, identity, blob)
     sums = dict.fromkeys(slots, "0" * 16)
     file.write(_header(checkpoint, identity, slots, sums))
     for name, slot in slots.items():
@@ -202,17 +222,31 @@ class _Slot:
     dtype: np.dtype
 
     @property
+    def stored(self) -> tuple[int, ...]:
+        """The shape in the file, which knows the words of panels as bytes only."""
+        if self.kind != "U8":
+            return self.shape
+        return *self.shape[:-1], self.shape[-1] * self.dtype.itemsize
+
+    @property
     def size(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def _slots(
-    config: ModelConfig, dtype: str, blob: np.ndarray | None
+    config: ModelConfig, identity: dict[str, Any], blob: np.ndarray | None
 ) -> dict[str, _Slot]:
-    slots = {
-        name: _Slot(shape, *STORED[storage(shape, dtype)])
-        for name, shape in parameter_shapes(config).items()
-    }
+    dtype = identity["dtype"]
+    if "layout" in identity:
+        slots = {
+            name: _Slot(shape, _KINDS.get(kind, "U8"), kind)
+            for name, (shape, kind) in stored_arrays(config, dtype).items()
+        }
+    else:
+        slots = {
+            name: _Slot(shape, *STORED[storage(shape, dtype)])
+            for name, shape in parameter_shapes(config, dtype).items()
+        }
     if blob is not None:
         slots[TOKENIZER] = _Slot(blob.shape, "U8", blob.dtype)
     # Whole multiples of the alignment first: they keep each other aligned.
@@ -242,7 +276,7 @@ def _header(
     for name, slot in slots.items():
         header[name] = {
             "dtype": slot.kind,
-            "shape": slot.shape,
+            "shape": slot.stored,
             "data_offsets": (at, at + slot.size),
         }
         at += slot.size

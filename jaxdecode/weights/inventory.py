@@ -90,4 +90,6 @@ def _item(model: KnownModel) -> Item:
 
 def _copies(path: Path) -> list[Path]:
     places = [converted_place(path, dtype) for dtype in STORED]
+    kinds = (*STORED, "int8")
+    places += [converted_place(path, dtype, laid_out=True) for dtype in kinds]
     return [place for place in places if place.exists()]

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdecode.core import check
-from jaxdecode.models import Frozen, ModelConfig, build
+from jaxdecode.models import Frozen, ModelConfig, assemble, build, words_of
+from jaxdecode.native import is_available
 from jaxdecode.weights.checkpoint import Checkpoint, Facts
 from jaxdecode.weights.converted import STORED, open_converted, storage
 from jaxdecode.weights.opening import open_checkpoint
@@ -35,7 +37,8 @@ def load_model(
 ) -> LoadedWeights:
     """Load a model from a local folder or `.gguf` file.
 
-    A GGUF file is decoded once; later calls use its converted copy in the cache folder.
+    A GGUF file is decoded once; later calls use its converted copy in the cache folder,
+    which lies as the kernels read it where they are available.
 
     Args:
       path: a folder in Hugging Face form, or a `.gguf` file; `resolve` finds it for a
@@ -59,18 +62,34 @@ def load_model(
     check.choice("load_model", "dtype", dtype, (*STORED, "int8"))
     path = Path(path)
     read_as = "float32" if dtype == "int8" else dtype  # quantised from exact weights
-    if path.suffix == ".gguf" and path.is_file() and adapter is None:
+    is_file = path.suffix == ".gguf" and path.is_file() and adapter is None
+    if is_file and max_length is None and is_available():
+
+        def lay_out(checkpoint):
+            return words_of(_build(checkpoint, dtype, calibrate))
+
+        checkpoint = open_converted(path, dtype, lay_out=lay_out)
+        model = assemble(checkpoint.config, dtype, checkpoint.tensors)
+        return LoadedWeights(model=model, **_facts(checkpoint))
+    if is_file:
         checkpoint = open_converted(path, read_as)
     else:
         checkpoint = open_checkpoint(path, adapter)
     if max_length is not None:
         config = _with_room(checkpoint.config, max_length)
         checkpoint = replace(checkpoint, config=config)
+    model = _build(checkpoint, dtype, calibrate)
+    return LoadedWeights(model=model, **_facts(checkpoint))
+
+
+def _build(checkpoint: Checkpoint, dtype: str, calibrate: Callable[..., Any]) -> Frozen:
     tensors = checkpoint.tensors if dtype == "int8" else _OnDevice(checkpoint, dtype)
     calibration = calibrate(checkpoint) if dtype == "int8" else None
-    model = build(checkpoint.config, tensors, dtype, calibration=calibration)
-    facts = {f.name: getattr(checkpoint, f.name) for f in fields(Facts)}
-    return LoadedWeights(model=model, **facts)
+    return build(checkpoint.config, tensors, dtype, calibration=calibration)
+
+
+def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {f.name: getattr(checkpoint, f.name) for f in fields(Facts)}
 
 
 def _with_room(config: ModelConfig, max_length: int) -> ModelConfig:
