@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import jaxlib.version
 import numpy as np
+from jax._src import config  # settings of a `with` have no public name
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
@@ -61,6 +62,11 @@ def signature(leaves: list[Any]) -> tuple[Any, ...] | None:
             return None
         found.append((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)))
     return tuple(found)
+
+
+def context() -> tuple[Any, ...]:
+    """Return JAX's settings of this thread that a program depends on, to be compared."""
+    return config.trace_context()
 
 
 def name_of(function: Callable[..., Any], described: Any) -> str | None:
@@ -183,8 +189,6 @@ def _settings() -> tuple[str, ...]:
     Raises:
       NoIdentity: if one of them is an object that does not say what it is.
     """
-    from jax._src import config  # it has no public name for those of a `with`
-
     here = zip(config.trace_context_names(), config.trace_context(), strict=True)
     values = {**jax.config.values, **dict(here)}
     values.pop("axis_env_state", None)  # axes of a vmap, whose arrays are traced

@@ -81,7 +81,7 @@ class Compiled:
         if shapes is None:
             return None
         static = tuple(sorted(kwargs.items()))
-        known = structure, treedef, shapes, static, folder
+        known = structure, treedef, shapes, static, folder, kept_programs.context()
         if known in self._ready:
             return self._ready[known]
         described = (structure.treedef, structure.rest, treedef, shapes, static)
