@@ -41,13 +41,24 @@ FOLDER = dataclasses.replace(
     },
     rule=fused_rows,
 )
-
-
+GGUF = dataclasses.replace(
+    kind.GGUF,
+    names={
+        **kind.GGUF.names,
+        "attention.q": "attn_qkv",
+        "attention.k": "attn_qkv",
+        "attention.v": "attn_qkv",
+        "mlp.gate": "ffn_up",
+    },
+    rule=fused_rows,
+)
 VARIANT = kind.Variant(
     kv_heads_default=True,
     eps=1e-5,
     ropes={"su": "longrope", "yarn": "longrope"},  # what old versions called it
     window=kind.window_if_given,
+    gguf_window=True,
+    gguf_part=True,
 )
 PHI3 = Family(
     traits=TRAITS,
@@ -61,6 +72,11 @@ PHI3 = Family(
                 read=functools.partial(kind.from_json, VARIANT),
                 tensors=FOLDER,
                 reads=("partial_rotary_factor",),
+            ),
+            gguf=Format(
+                label="phi3",
+                read=functools.partial(kind.from_gguf, VARIANT),
+                tensors=GGUF,
             ),
         ),
     ),

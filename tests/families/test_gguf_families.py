@@ -1,0 +1,98 @@
+"""A GGUF file of every family is the model that the folder with the same weights is."""
+
+import numpy as np
+import pytest
+
+from jaxdecode.weights import CheckpointError, load_model, open_checkpoint
+from tests.families.cases import prompts
+from tests.families.checkpoints import together, write
+from tests.families.gguf_files import CASES, weights_of, write_file
+
+EVERY = pytest.mark.parametrize("name", CASES)
+
+
+def folder_of(place, name):
+    return write(place / name, name, tensors=weights_of(name), **CASES[name])
+
+
+def opened(folder, name):
+    path = write_file(folder / f"{name}.gguf", name)
+    return path, open_checkpoint(path), folder_of(folder, name)
+
+
+@EVERY
+def test_a_file_is_read_as_the_folder_it_was_made_of(name, tmp_path):
+    _, found, folder = opened(tmp_path, name)
+    wanted = open_checkpoint(folder)
+    assert set(found.tensors) == set(wanted.tensors)
+    for ours in wanted.tensors:
+        np.testing.assert_allclose(
+            np.asarray(found.tensors[ours]),
+            np.asarray(wanted.tensors[ours]),
+            atol=2e-7,
+            err_msg=ours,
+        )
+    for layer in range(wanted.config.num_layers):
+        assert found.config.layer_kind(layer) == wanted.config.layer_kind(layer)
+
+
+@pytest.mark.slow
+@EVERY
+def test_a_file_and_its_folder_give_the_same_logits(name, tmp_path):
+    path, _, folder = opened(tmp_path, name)
+    rows = prompts((5, 11))
+    pairs = [together(load_model(place).model, rows) for place in (path, folder)]
+    for found, wanted in zip(*pairs, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-4)
+
+
+@pytest.mark.slow
+@EVERY
+def test_llama_cpp_gives_the_same_logits(name, tmp_path):
+    llama_cpp = pytest.importorskip("llama_cpp", exc_type=ImportError)
+    path, _, _ = opened(tmp_path, name)
+    theirs = llama_cpp.Llama(
+        str(path),
+        n_ctx=64,
+        logits_all=True,
+        verbose=False,
+        n_threads=1,
+        flash_attn=False,
+    )
+    tokens = prompts((5, 11))[1]
+    theirs.eval(tokens)
+    wanted = np.asarray(theirs.scores[: len(tokens)])
+    (found,) = together(load_model(path).model, [tokens])
+    # llama.cpp keeps keys and values in half precision.
+    np.testing.assert_allclose(found, wanted, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("gemma3", "gemma3.block_count", 2**31),
+        ("gemma2", "gemma2.block_count", 0),
+        ("smollm3", "smollm3.block_count", 10**6),
+        ("qwen3_moe", "qwen3moe.block_count", 10**6),
+        ("qwen3_moe", "qwen3moe.expert_count", 10**9),
+        ("mixtral", "llama.expert_weights_norm", False),
+        ("gemma3", "gemma3.attention.sliding_window_pattern", 3),
+        ("olmo2", "olmo2.rope.dimension_count", 16),
+    ],
+)
+def test_a_key_out_of_range_is_refused_by_its_name(
+    name, key, value, tmp_path, monkeypatch
+):
+    from jaxdecode.weights import gguf_parts
+
+    path = write_file(tmp_path / "x.gguf", name)
+    original = gguf_parts.GGUFFile
+
+    def changed(path):
+        file = original(path)
+        file.metadata[key] = value
+        return file
+
+    monkeypatch.setattr(gguf_parts, "GGUFFile", changed)
+    with pytest.raises(CheckpointError, match=key.replace(".", r"\.")):
+        open_checkpoint(path)
