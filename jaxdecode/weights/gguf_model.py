@@ -23,7 +23,7 @@ from jaxdecode.weights.errors import listing
 from jaxdecode.weights.gguf_file import GGUFFile, is_decodable
 from jaxdecode.weights.gguf_parts import GGUFParts, open_parts
 from jaxdecode.weights.names import account, layout_of, require_plausible
-from jaxdecode.weights.special import spelled_ends, texts_of_ids
+from jaxdecode.weights.special import gguf_sampling, spelled_ends, texts_of_ids
 
 TOKENIZER = "tokenizer.ggml."
 # Keys that change the numbers, with the values that do not. A family may read one of
@@ -72,6 +72,7 @@ def _open(file: GGUFFile | GGUFParts) -> Checkpoint:
         chat_template=tokenizer.metadata.get("chat_template") if tokenizer else None,
         special_texts=texts_of_ids(tokenizer.metadata) if tokenizer else None,
         name=_name(file),
+        sampling=gguf_sampling(file.metadata),
     )
 
 
