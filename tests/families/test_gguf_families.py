@@ -1,9 +1,16 @@
 """A GGUF file of every family is the model that the folder with the same weights is."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
-from jaxdecode.weights import CheckpointError, load_model, open_checkpoint
+from jaxdecode.weights import (
+    CheckpointError,
+    gguf_parts,
+    load_model,
+    open_checkpoint,
+)
 from tests.families.cases import prompts
 from tests.families.checkpoints import together, write
 from tests.families.gguf_files import CASES, weights_of, write_file
@@ -67,6 +74,30 @@ def test_llama_cpp_gives_the_same_logits(name, tmp_path):
     np.testing.assert_allclose(found, wanted, atol=2e-2)
 
 
+HOSTILE = (0, -1, 1, 3, 2**31, 2**63, 0.0, -1.0, 1e30, float("nan"), "x", "", True)
+
+
+@EVERY
+def test_wrong_values_are_refused_and_nothing_else_happens(name, tmp_path, monkeypatch):
+    path, changes = write_file(tmp_path / "x.gguf", name), {}
+    original = gguf_parts.GGUFFile
+
+    def changed(path):
+        file = original(path)
+        file.metadata.update(changes)
+        return file
+
+    keys = [key for key in original(path).metadata if not key.startswith("tokenizer")]
+    keys.remove("general.architecture")
+    monkeypatch.setattr(gguf_parts, "GGUFFile", changed)
+    for key in keys:
+        for value in (*HOSTILE, [], [1, 2], ["x"]):
+            changes.clear()
+            changes[key] = value
+            with contextlib.suppress(CheckpointError):
+                open_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     ("name", "key", "value"),
     [
@@ -83,8 +114,6 @@ def test_llama_cpp_gives_the_same_logits(name, tmp_path):
 def test_a_key_out_of_range_is_refused_by_its_name(
     name, key, value, tmp_path, monkeypatch
 ):
-    from jaxdecode.weights import gguf_parts
-
     path = write_file(tmp_path / "x.gguf", name)
     original = gguf_parts.GGUFFile
 
