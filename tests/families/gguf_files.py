@@ -5,6 +5,7 @@ Gemma are stored as they are used, some architectures pair the rows of q and k, 
 are one tensor, and some options have no key because llama.cpp knows them.
 """
 
+import math
 import re
 
 import gguf
@@ -28,6 +29,7 @@ CASES = {
     },
     "phi3": {"sliding_window": None},  # llama.cpp has none in these two
     "phi3_partial": {},
+    "phi3_longrope": {"sliding_window": None},
     "olmo2": {},
     "granite": {},
     "smollm3": {
@@ -127,6 +129,10 @@ def stored(name):
             found[f"blk.{layer}.{names[rest]}.{suffix}"] = array
         else:
             found[f"{names[stem]}.{suffix}"] = array
+    if name == "phi3_longrope":
+        for size in ("short", "long"):
+            factors = raw["rope_parameters"][f"{size}_factor"]
+            found[f"rope_factors_{size}.weight"] = np.asarray(factors, np.float32)
     for place, parts in experts.items():
         found[place] = np.stack([parts[i] for i in range(len(parts))])
     return found
@@ -164,6 +170,11 @@ def metadata(name):
     keys |= {} if theta is None else {"rope.freq_base": float(theta)}
     if rope.get("factor"):
         keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": rope["factor"]}
+    if name == "phi3_longrope":
+        trained, whole = raw["original_max_position_embeddings"], keys["context_length"]
+        keys["rope.scaling.original_context_length"] = trained
+        amplitude = math.sqrt(1 + math.log(whole / trained) / math.log(trained))
+        keys["rope.scaling.attn_factor"] = amplitude
     if raw["model_type"] in ("stablelm", "starcoder2"):
         eps = raw.get("norm_epsilon", raw.get("layer_norm_eps", 1e-5))
         keys["attention.layer_norm_epsilon"] = eps

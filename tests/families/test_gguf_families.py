@@ -1,6 +1,7 @@
 """A GGUF file of every family is the model that the folder with the same weights is."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -27,6 +28,15 @@ def opened(folder, name):
     return path, open_checkpoint(path), folder_of(folder, name)
 
 
+def single(value):
+    """Return a description with its numbers in single precision, as files keep them."""
+    if dataclasses.is_dataclass(value):
+        return [single(getattr(value, f.name)) for f in dataclasses.fields(value)]
+    if isinstance(value, tuple):
+        return [single(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 @EVERY
 def test_a_file_is_read_as_the_folder_it_was_made_of(name, tmp_path):
     _, found, folder = opened(tmp_path, name)
@@ -40,7 +50,8 @@ def test_a_file_is_read_as_the_folder_it_was_made_of(name, tmp_path):
             err_msg=ours,
         )
     for layer in range(wanted.config.num_layers):
-        assert found.config.layer_kind(layer) == wanted.config.layer_kind(layer)
+        pair = found.config.layer_kind(layer), wanted.config.layer_kind(layer)
+        assert single(pair[0]) == single(pair[1])
 
 
 @pytest.mark.slow
@@ -69,7 +80,8 @@ def test_llama_cpp_gives_the_same_logits(name, tmp_path):
     tokens = prompts((5, 11))[1]
     theirs.eval(tokens)
     wanted = np.asarray(theirs.scores[: len(tokens)])
-    (found,) = together(load_model(path).model, [tokens])
+    # So long that llama.cpp takes the divisors of long texts, where there are two sets.
+    (found,) = together(load_model(path, max_length=64).model, [tokens])
     # llama.cpp keeps keys and values in half precision.
     np.testing.assert_allclose(found, wanted, atol=2e-2)
 

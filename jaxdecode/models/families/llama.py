@@ -137,6 +137,7 @@ class Variant:
         file does not say which layers have it.
       gguf_eps_key: the key of what is added inside norms in a GGUF file.
       gguf_part: whether a GGUF file may have heads that are rotated in part.
+      gguf_scaling: reads the scaling of a GGUF file; None is `linear_scaling`.
     """
 
     qkv_bias: bool = False
@@ -157,6 +158,7 @@ class Variant:
     gguf_window: bool = False
     gguf_eps_key: str = "attention.layer_norm_rms_epsilon"
     gguf_part: bool = False
+    gguf_scaling: Callable[[GGUFKeys], RopeScaling | None] | None = None
 
 
 def from_json(variant: Variant, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,7 +255,7 @@ def from_gguf(variant: Variant, keys: GGUFKeys) -> dict[str, Any]:
             "qk_norm": variant.qk_norm,
             "sliding_window": _gguf_window(variant, keys),
             "rope_theta": keys("rope.freq_base", 10000.0),
-            "rope_scaling": _gguf_scaling(keys),
+            "rope_scaling": (variant.gguf_scaling or linear_scaling)(keys),
         }
         | ({} if rotated == size else {"rotary_size": rotated})
     )
@@ -272,7 +274,12 @@ def _gguf_window(variant: Variant, keys: GGUFKeys) -> int | None:
     return window
 
 
-def _gguf_scaling(keys: GGUFKeys) -> RopeScaling | None:
+def linear_scaling(keys: GGUFKeys) -> RopeScaling | None:
+    """Return the scaling that a GGUF file names, of which there is one kind.
+
+    Raises:
+      CheckpointError: for another kind.
+    """
     kind = keys("rope.scaling.type", "none")
     factor = keys("rope.scaling.factor", keys("rope.scale_linear", 1.0))
     keys.must_be("rope.scaling.attn_factor", (1.0,))
