@@ -5,13 +5,18 @@ through the engine, through our own static batches in the order of arrival, and 
 the peers: Hugging Face's static batches, and llama.cpp with as many sequences, kept full
 by the engine's own scheduler. No row ends early, so each does the same work. Programs
 are compiled before the clock starts. Also reported: how full the slots were (over the
-whole run and until the queue was empty), and the time between two tokens of a running
-row.
+whole run and until the queue was empty), the time between two tokens of a running row,
+and recompilations. Each contender is printed as soon as it has ended.
 
-    python -m benchmarks.engine --requests 1000 --slots 32
+    python -m benchmarks.engine --requests 1000 --slots 32 --static 320 --hugging-face 128
+
+A batch does not know how many come after it, so a part of the requests is enough for the
+static ones: `--static`, `--hugging-face` and `--llama-cpp` say how many of the first ones
+each gets. With `--distinct` every request has sampler values of its own.
 """
 
 import argparse
+import json
 import time
 
 import numpy as np
@@ -20,7 +25,9 @@ import jaxdecode as jd
 from benchmarks import peers
 from benchmarks.measure import report
 from benchmarks.models import PRECISIONS, SAMPLER
+from jaxdecode.core.shapes import bucket
 from jaxdecode.engine.scheduling import Scheduler
+from jaxdecode.testing import count_compiles
 from jaxdecode.weights import resolve
 
 
@@ -35,6 +42,19 @@ def workload(count, vocab_size, prompt_max, new_max):
     ]
 
 
+def samplers(options):
+    """Return what makes the sampler of a request by its number."""
+    if not options.distinct:
+        usual = jd.joint(**SAMPLER)
+        return lambda number: usual
+    return lambda number: jd.joint(
+        top_k=20 + number,
+        top_p=0.85 + 0.1 * number / options.requests,
+        temperature=0.6 + 0.4 * number / options.requests,
+        frequency_penalty=0.1 * number / options.requests,
+    )
+
+
 def run_engine(lm, requests, options):
     """Return seconds and statistics of the engine."""
     engine = jd.Engine(
@@ -42,21 +62,24 @@ def run_engine(lm, requests, options):
         slots=options.slots,
         length=options.length,
         chunk=options.chunk,
-        prefill=4096,
+        prefill=options.prefill,
     )
-    sampler = jd.joint(**SAMPLER)
-    engine.warm_up(sampler=sampler, eos_ids=())
-    begin = time.perf_counter()
-    for index, (prompt, budget) in enumerate(requests):
-        engine.submit(
-            prompt, key=index, sampler=sampler, max_new_tokens=budget, eos_ids=()
-        )
-    full = None
-    while engine.step():
-        if full is None and not engine.is_waiting:
-            full = engine.statistics.occupancy
-    seconds = time.perf_counter() - begin
-    return seconds, {**engine.statistics.summary(), "occupancy_until_tail": full}
+    sampler_of = samplers(options)
+    engine.warm_up(sampler=sampler_of(0), eos_ids=())
+    with count_compiles() as compiles:
+        begin = time.perf_counter()
+        for index, (prompt, budget) in enumerate(requests):
+            engine.submit(
+                prompt,
+                key=index,
+                sampler=sampler_of(index),
+                max_new_tokens=budget,
+                eos_ids=(),
+            )
+        while engine.step():
+            pass
+        seconds = time.perf_counter() - begin
+    return seconds, {**engine.statistics.summary(), "recompiled": compiles.count}
 
 
 def run_static(lm, requests, options):
@@ -91,8 +114,9 @@ def run_hugging_face(requests, options, path):
 
 def _timed_batches(write, requests, size, *, warm):
     batches = [requests[i : i + size] for i in range(0, len(requests), size)]
-    if warm:
-        for batch in batches:  # each bucket of prompt lengths is a program
+    if warm:  # each bucket of prompt lengths is a program, and each number of rows
+        kinds = {(bucket(max(len(p) for p, _ in b)), len(b)): b for b in batches}
+        for batch in kinds.values():
             write([(prompt, 1) for prompt, _ in batch])
     begin = time.perf_counter()
     for batch in batches:
@@ -132,44 +156,77 @@ def run_llama_cpp(requests, options, path):
     return time.perf_counter() - begin
 
 
-def main():
-    """Run all, print a table and one JSON document."""
+def contenders(lm, options, path):
+    """Return what runs some requests, and how many each gets, by name."""
+    return {
+        "llama.cpp": (
+            lambda some: run_llama_cpp(some, options, path),
+            options.llama_cpp,
+        ),
+        "static batches": (lambda some: run_static(lm, some, options), options.static),
+        "Hugging Face": (
+            lambda some: run_hugging_face(some, options, path),
+            options.hugging_face,
+        ),
+    }
+
+
+def row_of(name, seconds, requests, first=None):
+    """Return a line of the table; `first` is the engine's."""
+    total = sum(budget for _, budget in requests)
+    speed = total / seconds
+    return {
+        "who": name,
+        "requests": len(requests),
+        "seconds": seconds,
+        "tokens_per_second": speed,
+        "times_slower": first["tokens_per_second"] / speed if first else 1.0,
+    }
+
+
+def parsed():
+    """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--slots", type=int, default=32)
     parser.add_argument("--chunk", type=int, default=8)
+    parser.add_argument("--prefill", type=int, default=4096)
     parser.add_argument("--dtype", choices=list(PRECISIONS), default="bfloat16")
     parser.add_argument("--prompt-max", type=int, default=512)
     parser.add_argument("--new-max", type=int, default=256)
+    parser.add_argument(
+        "--distinct", action="store_true", help="samplers all different"
+    )
+    for name in ("static", "hugging-face", "llama-cpp"):
+        parser.add_argument(f"--{name}", type=int, help="requests it gets, not all")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
     options.length = options.prompt_max + options.new_max  # of the longest request
+    return options
+
+
+def main():
+    """Run all, print a table and one JSON document."""
+    options = parsed()
     kind = {"quantize": "int8"} if options.dtype == "int8" else {"dtype": options.dtype}
     lm = jd.load("smollm2-135m", **kind)
     requests = workload(
         options.requests, lm.model.vocab_size, options.prompt_max, options.new_max
     )
-    path = resolve("smollm2-135m")
-    total = sum(budget for _, budget in requests)
     seconds, statistics = run_engine(lm, requests, options)
-    found, missing = {"engine": seconds}, []
-    found["static batches"] = run_static(lm, requests, options)
-    others = {"Hugging Face": run_hugging_face, "llama.cpp": run_llama_cpp}
-    for name, run in {} if options.no_peers else others.items():
+    rows, missing = [row_of("engine", seconds, requests)], []
+    print(json.dumps({**rows[0], "statistics": statistics}), flush=True)
+    for name, (run, count) in contenders(lm, options, resolve("smollm2-135m")).items():
+        if options.no_peers and name != "static batches":
+            continue
+        some = requests[:count]
         try:
-            found[name] = run(requests, options, path)
+            rows.append(row_of(name, run(some), some, rows[0]))
+            print(json.dumps(rows[-1]), flush=True)
         except peers.MissingPeer as error:
             missing.append(f"{name}: {error}")
-    rows = [
-        {
-            "who": name,
-            "seconds": taken,
-            "tokens_per_second": total / taken,
-            "times_slower": taken / found["engine"],
-        }
-        for name, taken in found.items()
-    ]
+            print(missing[-1], flush=True)
     report(
         "engine",
         rows,

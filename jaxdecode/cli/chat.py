@@ -28,6 +28,9 @@ class Chat(DecodingOptions):
     system: DisallowNone[str | None] = None
     """A system message, put before everything else."""
 
+    chat_template: DisallowNone[str | None] = None
+    """A file with a Jinja template, or its text, in place of the model's own."""
+
 
 Command = Annotated[Chat, subcommand("chat")]
 
@@ -37,7 +40,10 @@ def run(args: Chat) -> int:
     is_conversation = args.message is None and sys.stdin.isatty()
     given = "-" if args.message is None else args.message
     message = "" if is_conversation else output.read_text("message", given)
-    conversation = Conversation(runtime.open_session(args), args.system)
+    session = runtime.open_session(args)
+    if args.chat_template is not None:
+        session.settings["chat_template"] = args.chat_template
+    conversation = Conversation(session, args.system)
     if is_conversation:
         with interrupt.wait_for_python():
             return _converse(conversation)

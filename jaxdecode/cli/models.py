@@ -24,6 +24,9 @@ class Fetch:
     name: Positional[str]
     """A known name."""
 
+    accept_licence: bool = False
+    """Accept the terms of a model that has some of its own; remembered."""
+
 
 @dataclass(frozen=True)
 class Remove:
@@ -113,7 +116,7 @@ def _location(item: "Item") -> str:
 def _fetch(action: Fetch) -> int:
     from jaxdecode import weights
 
-    print(weights.fetch_model(action.name))
+    print(weights.fetch_model(action.name, accept_licence=action.accept_licence))
     return 0
 
 

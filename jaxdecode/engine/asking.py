@@ -77,6 +77,7 @@ class Asked:
       structure: what of `rows` is compiled into a program; requests with equal ones
         share a pool.
       samples: how many texts are wanted.
+      budget: most tokens of each.
       stopping: what ends a text besides an eos id; None where there is no tokenizer and
         no stop.
       continues: whether a text continues its prompt (see `text.writing.TextRequest`).
@@ -87,6 +88,7 @@ class Asked:
     key: jax.Array
     structure: Hashable
     samples: int
+    budget: int
     stopping: Stopping | None
     continues: bool
 
@@ -145,6 +147,7 @@ def as_asked(
         key=keys,
         structure=(structure_of(request.rows), str(keys.dtype)),
         samples=count_of(WHO, "num_samples", options.get("num_samples", 1)),
+        budget=budget,
         stopping=_stopping(lm, options),
         # A space at the start of an answer belongs to the match of a pattern.
         continues=not conversation or has_pattern(sampler),

@@ -26,10 +26,10 @@ from jaxdecode.core.shapes import KeyLike
 from jaxdecode.core.status import Status
 from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.request import count_of
-from jaxdecode.decode.rows import Rows
 from jaxdecode.engine import programs
 from jaxdecode.engine.asking import Prompt, RequestOptions, as_asked
 from jaxdecode.engine.job import Job
+from jaxdecode.engine.pool import Pool
 from jaxdecode.engine.reading import Reader, Reading
 from jaxdecode.engine.results import Result
 from jaxdecode.engine.scheduling import Scheduler
@@ -42,20 +42,6 @@ from jaxdecode.text.patterns import with_pattern, without_budgets, without_patte
 WHO = "Engine"
 LENGTH = 1024  # columns of a slot, unless the model has fewer
 WAIT = 0.05  # seconds after which a waiting thread looks whether it has to drive
-
-
-class _Pool:
-    """The rows of one structure, and who writes each."""
-
-    def __init__(self, rows: Rows, slots: int):
-        self.rows = rows
-        self.owners: list[tuple[Job, RowWriter] | None] = [None] * slots
-        self.dropped = np.zeros((slots,), bool)  # ended by the host, not by the device
-        self.last_end: float | None = None  # of its last chunk
-
-    @property
-    def is_running(self) -> bool:
-        return any(self.owners)
 
 
 class Engine:
@@ -76,8 +62,9 @@ class Engine:
       slots: rows that run side by side, >= 1. Memory and speed grow with it.
       length: most tokens of a prompt and its continuation together; None is 1024, or
         the model's `max_length` if that is less.
-      chunk: steps between two looks at the rows, >= 1. Fewer give smoother streams, more
-        cost less. Does not change a text.
+      chunk: most steps between two looks at the rows, >= 1. Fewer give smoother streams,
+        more cost less. While requests wait, a look comes as soon as a budget ends, after
+        a quarter of the steps at the earliest. Does not change a text.
       prefill: prompt tokens that are read between two chunks while rows run, >= 1: a
         bound, up to a block, on how long running rows wait.
       block: columns of prompt that are read at once, a power of two >= 16; None is 64 on
@@ -128,7 +115,7 @@ class Engine:
         self._jobs: dict[int, Job] = {}  # those that are not done
         self._readings: dict[int, Reading] = {}
         self._current: int | None = None  # the job whose prompt is being read
-        self._pools: dict[Hashable, _Pool] = {}
+        self._pools: dict[Hashable, Pool] = {}
         self._done: dict[int, Job] = {}  # those that `results` has not given out
         self._turn = threading.Lock()  # held by the thread that drives
         self._changed = threading.Condition()
@@ -319,13 +306,13 @@ class Engine:
         )
         writer = RowWriter(sample, job.asked.stopping, continues=job.asked.continues)
         writer.earliest_end = int(earliest_end)
-        pool.owners[slot], pool.dropped[slot] = (job, writer), False
+        pool.put(slot, job, writer)
         if sample == 0:
             self.statistics.prompt_tokens += len(job.asked.tokens)
         if sample == job.asked.samples - 1:
             del self._readings[number]
 
-    def _pool(self, structure: Hashable, job: Job) -> _Pool:
+    def _pool(self, structure: Hashable, job: Job) -> Pool:
         """Return the pool of a structure; pools that gave way are dropped first."""
         if structure not in self._pools:
             kept = set(self._scheduler.structures)
@@ -338,7 +325,7 @@ class Engine:
                 slots=self.slots,
                 length=self.length,
             )
-            self._pools[structure] = _Pool(rows, self.slots)
+            self._pools[structure] = Pool(rows, self.slots)
         return self._pools[structure]
 
     def _advance(self, structure: Hashable) -> None:
@@ -346,24 +333,25 @@ class Engine:
         pool = self._pools.get(structure)
         if pool is None or not pool.is_running:
             return
-        start = time.perf_counter()
+        start, awaited = time.perf_counter(), self._scheduler.is_waiting
         pool.rows, report = programs.advance(
             self.lm.model,
             pool.rows,
             pool.dropped,
-            np.int32(self.chunk),
+            np.int32(pool.steps(self.chunk, is_awaited=awaited)),
             chunk=self.chunk,
             platform=self._platform,
         )
         # No longer needed, and not to be changed while the device may read it.
         pool.dropped = np.zeros((self.slots,), bool)
         report = jax.tree.map(np.asarray, report)
-        self._count(report, pool, start)
+        pool.left -= report.new
+        self._count(report, pool, start, awaited)
         for slot, owner in enumerate(pool.owners):
             if owner is not None:
                 self._hand_out(structure, pool, slot, owner, report)
 
-    def _hand_out(self, structure, pool: _Pool, slot: int, owner, report) -> None:
+    def _hand_out(self, structure, pool: Pool, slot: int, owner, report) -> None:
         """Give a row's new tokens to its job, and free the slot if it has ended."""
         job, writer = owner
         new = int(report.new[slot])
@@ -382,7 +370,7 @@ class Engine:
             self._release(structure, pool, slot)
             self._finish(job)
 
-    def _release(self, structure: Hashable, pool: _Pool, slot: int) -> None:
+    def _release(self, structure: Hashable, pool: Pool, slot: int) -> None:
         pool.owners[slot] = None
         self._scheduler.free(structure, slot)
 
@@ -409,18 +397,17 @@ class Engine:
             self.statistics.requests += 1
             self._done[job.number] = job
 
-    def _count(self, report, pool: _Pool, start: float) -> None:
+    def _count(self, report, pool: Pool, start: float, awaited: bool) -> None:
         """Count steps and times of a chunk."""
-        end, steps = time.perf_counter(), int(report.new.max(initial=0))
-        owned = np.asarray([owner is not None for owner in pool.owners])
-        older = int((owned & (report.generated > report.new)).sum())
-        self.statistics.steps += steps
-        self.statistics.row_steps += int(report.new.sum())
-        self.statistics.decode_seconds += end - start
-        each = (end - start) / max(steps, 1)
-        pause = each + start - (pool.last_end or start)
-        self.statistics.gaps.add(pause, older)
-        self.statistics.gaps.add(each, int(owned.sum()) * (steps - 1))
+        end, owned = time.perf_counter(), pool.owned
+        self.statistics.count_chunk(
+            new=report.new.tolist(),
+            older=int((owned & (report.generated > report.new)).sum()),
+            owned=int(owned.sum()),
+            seconds=end - start,
+            pause=start - (pool.last_end or start),
+            is_awaited=awaited,
+        )
         pool.last_end = end
 
 

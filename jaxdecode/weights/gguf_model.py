@@ -23,7 +23,7 @@ from jaxdecode.weights.errors import listing
 from jaxdecode.weights.gguf_file import GGUFFile, is_decodable
 from jaxdecode.weights.gguf_parts import GGUFParts, open_parts
 from jaxdecode.weights.names import account, layout_of, require_plausible
-from jaxdecode.weights.special import spelled_ends, texts_of_ids
+from jaxdecode.weights.special import gguf_sampling, spelled_ends, texts_of_ids
 
 TOKENIZER = "tokenizer.ggml."
 # Keys that change the numbers, with the values that do not. A family may read one of
@@ -72,6 +72,7 @@ def _open(file: GGUFFile | GGUFParts) -> Checkpoint:
         chat_template=tokenizer.metadata.get("chat_template") if tokenizer else None,
         special_texts=texts_of_ids(tokenizer.metadata) if tokenizer else None,
         name=_name(file),
+        sampling=gguf_sampling(file.metadata),
     )
 
 
@@ -80,20 +81,25 @@ def _name(file: GGUFFile | GGUFParts) -> str:
     return name if isinstance(name, str) and name else file.path.stem
 
 
-def find_format(arch: Any) -> tuple[Family, Format[GGUFKeys]]:
+def find_format(file: GGUFFile | GGUFParts) -> tuple[Family, Format[GGUFKeys]]:
     """Return the family of a model and how GGUF files of its architecture are read.
 
     Args:
-      arch: the value of `general.architecture`.
+      file: the opened file.
 
     Raises:
       CheckpointError: for an architecture that is not supported.
     """
+    arch = file.metadata.get("general.architecture")
     known = [(family, a.gguf) for family, a in architectures() if a.gguf]
-    for family, form in known:
-        if arch == form.label:
+    found = [(family, form) for family, form in known if arch == form.label]
+    for family, form in found:
+        if form.applies is not None and form.applies(file):
             return family, form
-    labels = ", ".join(form.label for _, form in known)
+    for family, form in found:
+        if form.applies is None:
+            return family, form
+    labels = ", ".join(dict.fromkeys(form.label for _, form in known))
     raise CheckpointError(
         f"general.architecture must be one of {labels}, got {short(arch)}."
     )
@@ -113,7 +119,7 @@ def read_config(file: GGUFFile | GGUFParts) -> tuple[ModelConfig, Naming]:
       CheckpointError: for an unknown architecture, an option that is not supported, a
         missing key or a value out of range.
     """
-    family, form = find_format(file.metadata.get("general.architecture"))
+    family, form = find_format(file)
     keys = GGUFKeys(file, form.label)
     for name, neutral in NEUTRAL.items():
         if name not in form.reads:

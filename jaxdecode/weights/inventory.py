@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxdecode.weights.converted import STORED, converted_place
-from jaxdecode.weights.fetch import fetch_file
 from jaxdecode.weights.hashes import forget
+from jaxdecode.weights.licence import accept
 from jaxdecode.weights.registry import KNOWN, KnownModel, known, locate
+from jaxdecode.weights.resolve import find_known
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,14 @@ def inventory() -> list[Item]:
     return [_item(model) for model in KNOWN.values()]
 
 
-def fetch_model(name: str, *, progress: bool | None = None) -> Path:
+def fetch_model(
+    name: str, *, progress: bool | None = None, accept_licence: bool = False
+) -> Path:
     """Make sure that a known model is on this machine.
 
     Args:
       name: a known name.
+      accept_licence: whether its terms, if it has any, are accepted herewith.
       progress: whether to show a bar on stderr; None: if it is a terminal.
 
     Returns:
@@ -45,11 +49,12 @@ def fetch_model(name: str, *, progress: bool | None = None) -> Path:
 
     Raises:
       ValueError: for an unknown name.
-      DownloadError: if it cannot be downloaded.
+      DownloadError: if it cannot be downloaded, or its terms are not accepted.
     """
     model = known(name)
-    found = locate(model)
-    return found[0] if found else fetch_file(model, progress=progress)
+    if accept_licence:
+        accept(model)
+    return find_known(model, progress=progress)
 
 
 def remove_model(name: str) -> list[Path]:

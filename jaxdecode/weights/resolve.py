@@ -5,7 +5,8 @@ from pathlib import Path
 
 from jaxdecode.weights.errors import PICKLES, DownloadError
 from jaxdecode.weights.fetch import fetch_file
-from jaxdecode.weights.registry import KNOWN, known, locate
+from jaxdecode.weights.licence import require_consent
+from jaxdecode.weights.registry import KNOWN, KnownModel, known, locate
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILE_ENDINGS = (".gguf", ".safetensors", *PICKLES)
@@ -41,8 +42,7 @@ def resolve(source: str | Path, *, progress: bool | None = None) -> Path:
         kind = type(source).__name__
         raise TypeError(f"resolve: `source` must be a name or a path, got {kind}.")
     if isinstance(source, str) and source in KNOWN:
-        found = locate(KNOWN[source])
-        return found[0] if found else fetch_file(KNOWN[source], progress=progress)
+        return find_known(KNOWN[source], progress=progress)
     path = Path(source).expanduser()
     if path.exists():
         return path
@@ -52,6 +52,19 @@ def resolve(source: str | Path, *, progress: bool | None = None) -> Path:
     if isinstance(source, Path) or is_file_name or any(c in source for c in "/\\~"):
         raise FileNotFoundError(f"{source}: no such file or folder.")
     return known(source).place  # raises, with the nearest names
+
+
+def find_known(model: KnownModel, *, progress: bool | None = None) -> Path:
+    """Return where a known model is; it is downloaded if it is not on this machine.
+
+    Raises:
+      DownloadError: if it cannot be downloaded, or its terms are not accepted. A path
+        of the environment variable is the user's own.
+    """
+    found = locate(model)
+    if found is None or found[1] != "environment":
+        require_consent(model)
+    return found[0] if found else fetch_file(model, progress=progress)
 
 
 def _from_hub(name: str) -> Path:

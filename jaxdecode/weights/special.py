@@ -10,6 +10,15 @@ from typing import Any
 from jaxdecode.core.check import short
 from jaxdecode.weights.errors import CheckpointError
 
+GGUF_PREFIX = "general.sampling."
+GGUF_SAMPLING = {
+    "temp": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "penalty_repeat": "repetition_penalty",
+}
+GGUF_ONLY = ("sequence", "mirostat", "xtc_probability")  # which have no name there
 TEXTS = ("bos_token", "eos_token", "pad_token", "unk_token")
 # What a tokenizer calls the end of a text, of a turn, or of a message that calls a tool.
 # A GGUF file names one or two of them, and its model may write another; llama.cpp goes
@@ -70,6 +79,32 @@ def _is_text(value: Any) -> bool:
 def sampling_settings(generation: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a generation_config.json says about sampling, without nulls."""
     return {k: generation[k] for k in SAMPLING if generation.get(k) is not None}
+
+
+def gguf_sampling(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a GGUF file says about sampling, by generation_config.json's names.
+
+    The keys are those of the model's generation_config.json under other names. A file
+    that asks for more than it can say there is not followed by halves: it gives nothing.
+
+    Args:
+      metadata: all of it.
+    """
+    given = {
+        key.removeprefix(GGUF_PREFIX): value
+        for key, value in metadata.items()
+        if key.startswith(GGUF_PREFIX)
+    }
+    if any(given.get(name) for name in GGUF_ONLY):
+        return {}
+    settings = {
+        ours: given[theirs] for theirs, ours in GGUF_SAMPLING.items() if theirs in given
+    }
+    # 0.6, not 0.6000000238418579: a file has single precision.
+    return {
+        name: float(f"{value:.7g}") if isinstance(value, float) else value
+        for name, value in settings.items()
+    }
 
 
 def all_ids(*files: Mapping[str, Any]) -> list[Any]:

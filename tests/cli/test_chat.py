@@ -155,3 +155,11 @@ def watched(monkeypatch):
 
     monkeypatch.setattr(runtime, "open_session", take)
     return lambda: sessions[-1].model
+
+
+def test_a_template_may_be_given(model, run, tmp_path):
+    path = str(tmp_path / "template.jinja")
+    run("chat", "hi", "--seed", "1", "--chat-template", path)
+    run("chat", "hi", "--seed", "1")
+    given = [options.get("chat_template") for _, options in model.calls]
+    assert given == [path, None]

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 import jaxdecode as jd
 from jaxdecode.core.threefry import fold_in
 from jaxdecode.engine import Engine, PromptTooLong, Result, Sample, programs
+from jaxdecode.engine.pool import LEAST, Pool
 from jaxdecode.testing import count_compiles
 from tests import tiny
 from tests.engine.engine_cases import (
@@ -349,3 +351,29 @@ def joined(pieces, ask):
     """Return the samples that some pieces make."""
     numbers = range(ask.options["num_samples"])
     return [Sample.of([p for p in pieces if p.sample == i]) for i in numbers]
+
+
+def test_a_chunk_ends_with_a_budget_while_requests_wait():
+    pool = Pool(None, 3)
+    assert pool.steps(8, is_awaited=True) == 8  # no slot has an owner
+    for slot, budget in enumerate((5, 30, 9)):
+        pool.put(slot, SimpleNamespace(asked=SimpleNamespace(budget=budget)), None)
+    assert pool.steps(8, is_awaited=False) == 8
+    assert pool.steps(8, is_awaited=True) == 5
+    pool.left -= np.asarray([4, 4, 4])
+    assert pool.steps(8, is_awaited=True) == 8 // LEAST  # 1 is left
+    pool.owners[0] = None
+    assert pool.steps(8, is_awaited=True) == 5
+    assert pool.steps(1, is_awaited=True) == 1
+
+
+def test_slots_are_full_until_no_request_waits():
+    to = engine(prefill=999)
+    for index in range(40):
+        to.submit(
+            "abc", key=index, max_new_tokens=3 + index % 5, eos_ids=(), num_samples=1
+        )
+    assert len(list(to.results())) == 40
+    assert to.statistics.occupancy_until_tail > 0.95
+    assert to.statistics.occupancy < to.statistics.occupancy_until_tail
+    assert to.statistics.row_steps == sum(3 + index % 5 for index in range(40))

@@ -1,6 +1,5 @@
 """Rows of a dataset become what they become alone, and losing an actor changes none."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -56,7 +55,6 @@ def test_a_text_does_not_depend_on_its_batch():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_dataset_survives_the_loss_of_an_actor(kind, tmp_path):
     source, target = tmp_path / f"in.{kind}", tmp_path / "out"

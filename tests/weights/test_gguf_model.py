@@ -152,7 +152,7 @@ def test_a_scaling_factor_is_linear_scaling(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"llama__expert_count": 8}, "llama.expert_count` = 8"),
+        ({"llama__expert_count": 8}, "llama.expert_used_count` is missing"),
         ({"llama__rope__scaling__type": "yarn"}, "'yarn'"),
         ({"llama__rope__dimension_count": 4}, "rope.dimension_count` = 4"),
         ({"llama__attention__value_length": 4}, "attention.value_length` = 4"),

@@ -329,12 +329,12 @@ def kept(path):
 
 
 def test_the_inventory_says_what_is_here_and_where(model, content, serve):
-    (item,) = inventory()
+    item = inventory()[0]
     assert (item.path, item.where) == (None, None)
     serve(content)
     path = fetch_model(NAME)
     load_model(path)
-    (item,) = inventory()
+    item = inventory()[0]
     assert (item.path, item.where) == (model.place, "cache")
     assert item.converted == (kept(path),)
     assert item.model.licence == "Apache-2.0"

@@ -136,3 +136,43 @@ def test_settings_of_sampling_are_kept_and_nothing_else(tmp_path):
     expected = {"temperature": 0.6, "do_sample": True}
     assert open_checkpoint(folder).sampling == expected
     assert json.loads(json.dumps(load_model(folder).sampling)) == expected
+
+
+def gguf_settings(tmp_path, **keys):
+    keys = {f"general__sampling__{name}": value for name, value in keys.items()}
+    return open_checkpoint(write_gguf(tmp_path / "x.gguf", **keys)).sampling
+
+
+def test_settings_of_sampling_in_a_gguf_file_are_those_of_its_generation_config(
+    tmp_path,
+):
+    found = gguf_settings(
+        tmp_path, temp=0.6, top_k=20, top_p=0.95, min_p=0.1, penalty_repeat=1.05
+    )
+    assert found == {
+        "temperature": 0.6,
+        "top_k": 20,
+        "top_p": 0.95,
+        "min_p": 0.1,
+        "repetition_penalty": 1.05,
+    }
+
+
+@pytest.mark.parametrize(
+    ("only", "is_followed"),
+    [
+        ({"mirostat": 2}, False),
+        ({"sequence": "temp;top_k"}, False),
+        ({"xtc_probability": 0.5}, False),
+        ({"mirostat": 0, "xtc_probability": 0.0}, True),
+    ],
+)
+def test_settings_that_cannot_be_followed_whole_are_not_followed(
+    only, is_followed, tmp_path
+):
+    found = gguf_settings(tmp_path, temp=0.5, **only)
+    assert found == ({"temperature": 0.5} if is_followed else {})
+
+
+def test_a_gguf_file_without_settings_has_none(tmp_path):
+    assert gguf_settings(tmp_path) == {}

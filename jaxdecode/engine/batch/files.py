@@ -163,10 +163,12 @@ class LineWriter:
             self._file.flush()
 
     def close(self) -> None:
-        """Settle, and write no more."""
-        self.settle()
-        if self._lasts:
-            self._file.close()
+        """Settle, and write no more, whether the disk takes what is held or not."""
+        try:
+            self.settle()
+        finally:
+            if self._lasts:
+                self._file.close()
 
     def _archive(self) -> None:
         """Write the held lines as an archive of their own."""

@@ -132,7 +132,8 @@ def _rewritten(path: str, writer: LineWriter, check: _Check) -> LineWriter:
                 copy.write(line)
         copy.settle()
     except BaseException:
-        copy.close()
+        with contextlib.suppress(OSError):  # the disk may be full
+            copy.close()
         os.remove(new)
         raise
     os.replace(new, path)

@@ -20,6 +20,7 @@ from flax import nnx
 from jaxdecode.models.config import LLAMA_TRAITS, LayerKind, ModelConfig, Traits
 from jaxdecode.models.families import llama as kind
 from jaxdecode.models.families.errors import CheckpointError
+from jaxdecode.models.families.gguf_keys import GGUFKeys, layers_of
 from jaxdecode.models.families.json_options import layer_count
 from jaxdecode.models.families.record import Architecture, Family, Format
 from jaxdecode.models.families.rope_options import longest, read_scaling, rope_group
@@ -117,6 +118,14 @@ NAMES = {
 FOLDER = dataclasses.replace(
     kind.FOLDER, names={**kind.FOLDER.names, **NAMES}, rule=plus_one
 )
+GGUF = dataclasses.replace(  # norms are stored as they are used
+    kind.GGUF,
+    names={
+        **kind.GGUF.names,
+        "attention_out_norm": "post_attention_norm",
+        "mlp_out_norm": "post_ffw_norm",
+    },
+)
 # Defaults of transformers where the key is absent.
 QUERY_SCALAR, WINDOW = 256, 4096
 LOCAL_THETA, GLOBAL_THETA = 10000.0, 1000000.0
@@ -145,6 +154,7 @@ SHARED = kind.Variant(
     activation_key="hidden_activation",
     activation="gelu_pytorch_tanh",
     window=functools.partial(alternating, 2),
+    gguf_window=True,
 )
 GEMMA3 = dataclasses.replace(
     SHARED, qk_norm=True, window=functools.partial(alternating, 6)
@@ -186,6 +196,39 @@ def from_json_3(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+# Files do not say which layers have the window, nor the largest models' scale of scores:
+# llama.cpp knows both by the generation and the number of layers.
+PATTERNS = {"gemma2": 2, "gemma3": 6}
+LARGEST = {"gemma2": 46, "gemma3": 62}
+
+
+def from_gguf(variant: kind.Variant, keys: GGUFKeys) -> dict[str, Any]:
+    """Return the fields of a Gemma from the metadata of a GGUF file."""
+    count, pattern = layers_of(keys), PATTERNS[keys.arch]
+    keys.must_be("attention.sliding_window_pattern", (pattern,))
+    read = kind.from_gguf(variant, keys)
+    types = [kind.LAYER_TYPES[(i + 1) % pattern > 0] for i in range(count)]
+    window, layers = kind.on_sliding_layers(read["sliding_window"], types)
+    read |= {"sliding_window": window, "sliding_layers": layers}
+    if count == LARGEST[keys.arch]:
+        read["query_scalar"] = read["width"] / read["num_heads"]
+    read["logit_cap"] = keys("final_logit_softcapping", None)
+    if keys.arch == "gemma2":
+        return read | {"score_cap": keys("attn_logit_softcapping", None)}
+    theta = keys("rope.freq_base", GLOBAL_THETA)
+    local = keys("rope.freq_base_swa", LOCAL_THETA)
+    # A model all of whose texts fit into the window has both bases all the same.
+    if window is None:
+        window = keys("attention.sliding_window", keys("context_length"))
+        _, layers = kind.on_sliding_layers(window, types)
+    return read | {
+        "sliding_window": window,
+        "sliding_layers": layers,
+        "rope_theta": theta,
+        "sliding_rope_theta": local,
+    }
+
+
 def _group(name: str, group: Any) -> dict[str, Any]:
     if group is None:
         return {}
@@ -207,6 +250,11 @@ GEMMA = Family(
                 tensors=FOLDER,
                 reads=(*CAPS, "query_pre_attn_scalar"),
             ),
+            gguf=Format(
+                label="gemma2",
+                read=functools.partial(from_gguf, SHARED),
+                tensors=GGUF,
+            ),
         ),
         Architecture(
             name="gemma3_text",
@@ -215,6 +263,11 @@ GEMMA = Family(
                 read=from_json_3,
                 tensors=FOLDER,
                 reads=(CAPS[1], "query_pre_attn_scalar"),
+            ),
+            gguf=Format(
+                label="gemma3",
+                read=functools.partial(from_gguf, GEMMA3),
+                tensors=GGUF,
             ),
         ),
     ),

@@ -88,6 +88,21 @@ class GGUFKeys:
         return name in self.file.tensors
 
 
+def layers_of(keys: GGUFKeys) -> int:
+    """Return the number of layers, bounded by the tensors because layers are enumerated.
+
+    Raises:
+      CheckpointError: if it is missing or out of range.
+    """
+    count, most = keys("block_count"), len(keys.file.tensors)
+    if type(count) is not int or not 1 <= count <= most:
+        raise CheckpointError(
+            f"metadata `{keys.arch}.block_count` must be in [1, {most}], the number of "
+            f"tensors, got {short(count)}."
+        )
+    return count
+
+
 def sizes(keys: GGUFKeys) -> dict[str, Any]:
     """Return the fields of a config that every family reads alike.
 

@@ -5,6 +5,7 @@ by one.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from flax import nnx
 
 from jaxdecode.models.config import LLAMA_TRAITS, ModelConfig, Traits
 from jaxdecode.models.families import llama as kind
+from jaxdecode.models.families.gguf_keys import GGUFKeys
 from jaxdecode.models.families.record import Architecture, Family, Format
 from jaxdecode.models.fields import positive
 from jaxdecode.models.llama import Llama, LlamaBlock
@@ -106,6 +108,24 @@ def from_json(raw: Mapping[str, Any]) -> dict[str, Any]:
     return kind.from_json(VARIANT, raw) | factors
 
 
+KEYS = {
+    "embedding_scale": "embedding_factor",
+    "residual_scale": "residual_factor",
+    "logit_scale": "logit_divisor",
+}
+
+
+def from_gguf(keys: GGUFKeys) -> dict[str, Any]:
+    """Return the fields of a config from the metadata of a GGUF file.
+
+    A factor of 0 stands for none, as in llama.cpp.
+    """
+    read = kind.from_gguf(VARIANT, keys)
+    read |= {ours: keys(theirs, 0.0) or 1.0 for theirs, ours in KEYS.items()}
+    plain = 1.0 / math.sqrt(max(read["head_dim"], 1))
+    return read | {"score_factor": keys("attention.scale", 0.0) or plain}
+
+
 GRANITE = Family(
     traits=TRAITS,
     config=GraniteConfig,
@@ -118,6 +138,12 @@ GRANITE = Family(
                 read=from_json,
                 tensors=kind.FOLDER,
                 reads=tuple(FACTORS),
+            ),
+            gguf=Format(
+                label="granite",
+                read=from_gguf,
+                tensors=kind.PAIRED_GGUF,
+                reads=("attention.scale", *KEYS),
             ),
         ),
     ),

@@ -135,6 +135,9 @@ class Variant:
         layers (None is all of them).
       gguf_window: whether a window in a GGUF file is one for every layer. Elsewhere the
         file does not say which layers have it.
+      gguf_eps_key: the key of what is added inside norms in a GGUF file.
+      gguf_part: whether a GGUF file may have heads that are rotated in part.
+      gguf_scaling: reads the scaling of a GGUF file; None is `linear_scaling`.
     """
 
     qkv_bias: bool = False
@@ -153,6 +156,9 @@ class Variant:
     activation: str = "silu"
     window: Callable[[Mapping[str, Any], list[str] | None], Window] = no_window
     gguf_window: bool = False
+    gguf_eps_key: str = "attention.layer_norm_rms_epsilon"
+    gguf_part: bool = False
+    gguf_scaling: Callable[[GGUFKeys], RopeScaling | None] | None = None
 
 
 def from_json(variant: Variant, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,20 +239,26 @@ def from_gguf(variant: Variant, keys: GGUFKeys) -> dict[str, Any]:
     width, heads = common["width"], common["num_heads"]
     size = keys("attention.key_length", width // max(heads, 1))
     keys.must_be("attention.value_length", (size,))
-    keys.must_be("rope.dimension_count", (size,))
-    options = common | {
-        "norm_eps": keys("attention.layer_norm_rms_epsilon"),
-        "activation": "silu",
-        "num_kv_heads": keys("attention.head_count_kv", heads),
-        "head_dim": size,
-        "qkv_bias": keys.has("blk.0.attn_q.bias"),
-        "output_bias": keys.has("blk.0.attn_output.bias"),
-        "mlp_bias": keys.has("blk.0.ffn_up.bias"),
-        "qk_norm": variant.qk_norm,
-        "sliding_window": _gguf_window(variant, keys),
-        "rope_theta": keys("rope.freq_base", 10000.0),
-        "rope_scaling": _gguf_scaling(keys),
-    }
+    rotated = keys("rope.dimension_count", size)
+    if not variant.gguf_part:
+        keys.must_be("rope.dimension_count", (size,))
+    options = (
+        common
+        | {
+            "norm_eps": keys(variant.gguf_eps_key),
+            "activation": variant.activation,
+            "num_kv_heads": keys("attention.head_count_kv", heads),
+            "head_dim": size,
+            "qkv_bias": keys.has("blk.0.attn_q.bias"),
+            "output_bias": keys.has("blk.0.attn_output.bias"),
+            "mlp_bias": keys.has("blk.0.ffn_up.bias"),
+            "qk_norm": variant.qk_norm,
+            "sliding_window": _gguf_window(variant, keys),
+            "rope_theta": keys("rope.freq_base", 10000.0),
+            "rope_scaling": (variant.gguf_scaling or linear_scaling)(keys),
+        }
+        | ({} if rotated == size else {"rotary_size": rotated})
+    )
     return options | {"rope_scaling": _scaling_of_factors(options, keys)}
 
 
@@ -262,7 +274,12 @@ def _gguf_window(variant: Variant, keys: GGUFKeys) -> int | None:
     return window
 
 
-def _gguf_scaling(keys: GGUFKeys) -> RopeScaling | None:
+def linear_scaling(keys: GGUFKeys) -> RopeScaling | None:
+    """Return the scaling that a GGUF file names, of which there is one kind.
+
+    Raises:
+      CheckpointError: for another kind.
+    """
     kind = keys("rope.scaling.type", "none")
     factor = keys("rope.scaling.factor", keys("rope.scale_linear", 1.0))
     keys.must_be("rope.scaling.attn_factor", (1.0,))

@@ -17,6 +17,7 @@ from jaxdecode.models import fields
 from jaxdecode.models.config import LLAMA_TRAITS, ModelConfig, Traits
 from jaxdecode.models.families import llama as kind
 from jaxdecode.models.families.errors import CheckpointError
+from jaxdecode.models.families.gguf_keys import GGUFKeys, Header, layers_of
 from jaxdecode.models.families.json_options import layer_count, need
 from jaxdecode.models.families.record import Architecture, Family, Format, Naming
 from jaxdecode.models.llama import Llama, LlamaBlock
@@ -174,6 +175,56 @@ def _dense_layers(raw: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(i for i in range(count) if i in listed or (i + 1) % every)
 
 
+def gguf_naming(base: Naming) -> Naming:
+    """Return the names of a GGUF file's tensors, in which all experts are one."""
+    names = {
+        "mlp.router": "ffn_gate_inp",
+        "mlp.experts.gate": "ffn_gate_exps",
+        "mlp.experts.up": "ffn_up_exps",
+        "mlp.experts.down": "ffn_down_exps",
+    }
+    return dataclasses.replace(base, names={**base.names, **names})
+
+
+def has_experts(file: Header) -> bool:
+    """Return whether a GGUF file of a llama is a Mixtral."""
+    return bool(file.metadata.get("llama.expert_count"))
+
+
+def from_mixtral_gguf(keys: GGUFKeys) -> dict[str, Any]:
+    """Return the fields of a Mixtral from the metadata of a GGUF file."""
+    width = keys("feed_forward_length")
+    return _from_gguf(MIXTRAL, keys) | {"expert_width": width}
+
+
+def from_qwen3_gguf(keys: GGUFKeys) -> dict[str, Any]:
+    """Return the fields of a Qwen3-MoE from the metadata of a GGUF file."""
+    dense = [
+        not keys.has(f"blk.{i}.ffn_gate_inp.weight") for i in range(layers_of(keys))
+    ]
+    return _from_gguf(QWEN3, keys) | {
+        "expert_width": keys("expert_feed_forward_length"),
+        "dense_layers": tuple(i for i, is_dense in enumerate(dense) if is_dense),
+    }
+
+
+def _from_gguf(variant: kind.Variant, keys: GGUFKeys) -> dict[str, Any]:
+    count = keys("expert_count")
+    if type(count) is not int or not 1 <= count <= EXPERTS_MAX:
+        raise CheckpointError(
+            f"metadata `{keys.arch}.expert_count` must be in [1, {EXPERTS_MAX}], "
+            f"got {check.short(count)}."
+        )
+    keys.must_be("expert_weights_scale", (0.0, 1.0))
+    keys.must_be("expert_weights_norm", (True,))
+    return kind.from_gguf(variant, keys) | {
+        "num_experts": count,
+        "experts_per_token": keys("expert_used_count"),
+        "normalises_shares": True,
+    }
+
+
+EXPERT_KEYS = ("expert_count", "expert_used_count")
 COUNTS = ("num_local_experts", "num_experts")
 MIXTURE = Family(
     traits=TRAITS,
@@ -188,6 +239,13 @@ MIXTURE = Family(
                 tensors=MIXTRAL_TENSORS,
                 reads=COUNTS,
             ),
+            gguf=Format(
+                label="llama",
+                read=from_mixtral_gguf,
+                tensors=gguf_naming(kind.PAIRED_GGUF),
+                reads=EXPERT_KEYS,
+                applies=has_experts,
+            ),
         ),
         Architecture(
             name="qwen3_moe",
@@ -196,6 +254,12 @@ MIXTURE = Family(
                 read=from_qwen3,
                 tensors=QWEN3_TENSORS,
                 reads=COUNTS,
+            ),
+            gguf=Format(
+                label="qwen3moe",
+                read=from_qwen3_gguf,
+                tensors=gguf_naming(kind.GGUF),
+                reads=EXPERT_KEYS,
             ),
         ),
     ),

@@ -89,6 +89,14 @@ FOLDER = dataclasses.replace(
         "mlp_out_norm": "post_feedforward_layernorm",
     },
 )
+GGUF = dataclasses.replace(
+    kind.GGUF,
+    names={
+        **kind.GGUF.names,
+        "attention_out_norm": "post_attention_norm",
+        "mlp_out_norm": "post_ffw_norm",
+    },
+)
 VARIANT = kind.Variant(attention_bias=True, kv_heads_default=True, eps=1e-5)
 OLMO2 = Family(
     traits=TRAITS,
@@ -101,6 +109,11 @@ OLMO2 = Family(
                 label="Olmo2ForCausalLM",
                 read=functools.partial(kind.from_json, VARIANT),
                 tensors=FOLDER,
+            ),
+            gguf=Format(
+                label="olmo2",
+                read=functools.partial(kind.from_gguf, VARIANT),
+                tensors=GGUF,
             ),
         ),
     ),

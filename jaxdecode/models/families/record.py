@@ -47,6 +47,7 @@ class Format(Generic[Description]):
       label: what the format calls it, such as "LlamaForCausalLM".
       read: from the file's description to the fields of the config, without `family`.
       tensors: names and storage of its tensors.
+      applies: whether it is the one for a file, where another format has the same label.
       reads: options that `read` understands, of those that are refused in general
         because they change the numbers.
     """
@@ -55,6 +56,7 @@ class Format(Generic[Description]):
     read: Callable[[Description], dict[str, Any]]
     tensors: Naming
     reads: tuple[str, ...] = ()
+    applies: Callable[[Any], bool] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,6 +11,7 @@ from jaxdecode.models import fields
 from jaxdecode.models.config import LLAMA_TRAITS, LayerKind, ModelConfig, Traits
 from jaxdecode.models.families import llama as kind
 from jaxdecode.models.families.errors import CheckpointError
+from jaxdecode.models.families.gguf_keys import GGUFKeys, layers_of
 from jaxdecode.models.families.json_options import layer_count
 from jaxdecode.models.families.record import Architecture, Family, Format
 from jaxdecode.models.llama import Llama
@@ -95,6 +96,15 @@ def _unrotated(raw: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(i for i, is_rotated in enumerate(marks[:count]) if not is_rotated)
 
 
+def from_gguf(keys: GGUFKeys) -> dict[str, Any]:
+    """Return the fields of a config from the metadata of a GGUF file.
+
+    It does not say which layers know no positions: every fourth.
+    """
+    unrotated = tuple(range(INTERVAL - 1, layers_of(keys), INTERVAL))
+    return kind.from_gguf(VARIANT, keys) | {"unrotated_layers": unrotated}
+
+
 SMOLLM3 = Family(
     traits=TRAITS,
     config=SmolLM3Config,
@@ -108,6 +118,7 @@ SMOLLM3 = Family(
                 tensors=kind.FOLDER,
                 reads=("no_rope_layers",),
             ),
+            gguf=Format(label="smollm3", read=from_gguf, tensors=kind.PAIRED_GGUF),
         ),
     ),
 )

@@ -12,6 +12,7 @@ from flax import nnx
 
 from jaxdecode.models.config import LLAMA_TRAITS, ModelConfig, Traits
 from jaxdecode.models.families import llama as kind
+from jaxdecode.models.families.gguf_keys import GGUFKeys
 from jaxdecode.models.families.record import Architecture, Family, Format
 from jaxdecode.models.layers import LayerNorm
 from jaxdecode.models.llama import Llama, LlamaBlock
@@ -74,7 +75,12 @@ class StableLM(Llama):
 
 
 VARIANT = kind.Variant(
-    kv_heads_default=False, rotary_part=0.25, eps_key="layer_norm_eps", eps=1e-5
+    kv_heads_default=False,
+    rotary_part=0.25,
+    eps_key="layer_norm_eps",
+    eps=1e-5,
+    gguf_eps_key="attention.layer_norm_epsilon",
+    gguf_part=True,
 )
 
 
@@ -84,6 +90,13 @@ def from_json(raw: Mapping[str, Any]) -> dict[str, Any]:
         "qkv_bias": raw.get("use_qkv_bias", False),
         "is_parallel": raw.get("use_parallel_residual", False),
     }
+
+
+def from_gguf(keys: GGUFKeys) -> dict[str, Any]:
+    """Return the fields of a config from the metadata of a GGUF file."""
+    # One norm for attention and MLP, whatever the key says.
+    is_parallel = not keys.has("blk.0.ffn_norm.weight")
+    return kind.from_gguf(VARIANT, keys) | {"is_parallel": is_parallel}
 
 
 STABLELM = Family(
@@ -99,6 +112,7 @@ STABLELM = Family(
                 tensors=kind.FOLDER,
                 reads=("partial_rotary_factor", "use_parallel_residual"),
             ),
+            gguf=Format(label="stablelm", read=from_gguf, tensors=kind.GGUF),
         ),
     ),
 )

@@ -4,6 +4,7 @@ Reference: Lozhkov et al., StarCoder 2 and The Stack v2, 2024, arXiv 2402.19173.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -64,6 +65,8 @@ VARIANT = kind.Variant(
     eps=1e-5,
     activation="gelu_pytorch_tanh",
     window=kind.window_if_given,
+    gguf_window=True,
+    gguf_eps_key="attention.layer_norm_epsilon",
 )
 
 
@@ -82,6 +85,11 @@ STARCODER2 = Family(
             name="starcoder2",
             folder=Format(
                 label="Starcoder2ForCausalLM", read=from_json, tensors=FOLDER
+            ),
+            gguf=Format(
+                label="starcoder2",
+                read=functools.partial(kind.from_gguf, VARIANT),
+                tensors=kind.GGUF,
             ),
         ),
     ),
