@@ -15,11 +15,11 @@ import argparse
 import time
 
 import numpy as np
+import peers
+from measure import plot_option, report
+from models import PRECISIONS, SAMPLER
 
 import jaxdecode as jd
-from benchmarks import peers
-from benchmarks.measure import report
-from benchmarks.models import PRECISIONS, SAMPLER
 from jaxdecode.engine.scheduling import Scheduler
 from jaxdecode.weights import resolve
 
@@ -143,6 +143,7 @@ def main():
     parser.add_argument("--new-max", type=int, default=256)
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--no-save", action="store_true")
+    plot_option(parser)
     options = parser.parse_args()
     options.length = options.prompt_max + options.new_max  # of the longest request
     kind = {"quantize": "int8"} if options.dtype == "int8" else {"dtype": options.dtype}
@@ -174,7 +175,8 @@ def main():
         "engine",
         rows,
         save=not options.no_save,
-        options=vars(options),
+        plot=options.plot,
+        options={k: v for k, v in vars(options).items() if k != "plot"},
         statistics=statistics,
         missing=missing,
     )

@@ -2,7 +2,9 @@
 
 Each adapter below is a few lines around a tiny untrained model, is checked with
 `jaxdecode.testing.check_model`, and writes a few tokens. Replace the tiny model by yours,
-keep the lines of the adapter, and run the check before you trust a text.
+keep the lines of the adapter, and run the check before you trust a text. Beside this
+file: `keras_hub_model.py`, and `t5.py` for an encoder with a decoder. There is no recipe
+for Flax models of transformers: version 5 has none; one kept from version 4 is linen.
 
     python scripts/examples/your_own_model.py --kinds nnx linen
 """

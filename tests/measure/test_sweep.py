@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -150,3 +152,36 @@ def test_a_thousand_runs_of_the_default_model_compile_once():
         _, runs = measure.sweep(lm.model, prompts, grid, range(25), **options)
     assert len(runs) == 1000
     assert compiles.names.count("jit(_run)") == 1, compiles.names
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_a_thousand_runs_of_the_default_model_compile_once_and_keep_no_memory():
+    lm = jd.load("smollm2-135m")
+    settings = [
+        {"temperature": 0.3 + 0.1 * i, "top_p": p} for i in range(25) for p in (0.8, 1)
+    ]
+    prompts = [lm.encode("The sea"), lm.encode("Once upon a time there was")]
+    options = {"max_new_tokens": 2, "eos_ids": lm.eos_ids, "rows": 50}
+    held = []
+
+    def progress(done, total):
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+        held.append(pages * os.sysconf("SC_PAGESIZE") / 1e6)
+
+    watch = progress if pathlib.Path("/proc/self/statm").exists() else None
+    with count_compiles() as first:
+        outcomes, runs = measure.sweep(
+            lm.model, prompts, settings, range(10), progress=watch, **options
+        )
+    assert len(runs) == 1000
+    assert {outcome.runs for outcome in outcomes} == {20}
+    # The others are gathers of keys and the like, milliseconds each.
+    assert [name for name in first.names if "_run" in name] == ["jit(_run)"]
+    assert first.count < 20
+    with count_compiles() as later:
+        other = [{**one, "top_p": 0.5} for one in settings[:10]]
+        measure.sweep(lm.model, prompts[::-1], other, range(5), **options)
+    assert later.count == 0, later.names
+    if held:  # the logits of one call alone are 10 MB
+        assert held[-1] - held[4] < 60, held
