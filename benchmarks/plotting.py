@@ -121,6 +121,7 @@ def logarithmic(axes: Any) -> None:
 
 CYCLES = tuple(f"{part}_mcycles" for part in ("weights", "attention", "other", "draw"))
 TIMES = ("trace, s", "lower, s", "compile, s", "first start, s", "later start, s")
+STARTS = ("very first run, s", "new bucket, s", "warm, s", "imports, s", "model, s")
 MASKS = ("batch 1, us", "batch 8, us", "batch 32, us", "llguidance, us")
 # By the beginning of a result's name; the first that fits.
 PLOTS: dict[str, Lines | Bars] = {
@@ -137,6 +138,7 @@ PLOTS: dict[str, Lines | Bars] = {
     "quality": Bars("text", ("mean KL, nats",), ("precision",)),
     "sampler": Bars("mode", ("ms",), ("who",), panel="rows", log=True),
     "sampling_share": Lines("batch", "ms", ("mode",)),
+    "starting": Bars("dtype", STARTS),
     "scaling": Lines("grown to", "ms per step", (), panel="what grows"),
 }
 

@@ -1,5 +1,6 @@
 """The example programs run and show what they say."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -131,6 +132,24 @@ def test_every_kind_of_model_passes_its_check_and_writes(capsys):
     assert {"nnx", "linen", "stack", "recurrent"} <= set(written)
     for rows in written.values():
         assert [len(row) for row in rows] == [8, 8]
+
+
+def adapters():
+    """The functions of the examples that wrap a model, with their files."""
+    for name in ("your_own_model", "keras_hub_model"):
+        tree = ast.parse((FOLDER / f"{name}.py").read_text())
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("from_"):
+                yield pytest.param(node, id=f"{name}-{node.name}")
+
+
+@pytest.mark.parametrize("node", adapters())
+def test_an_adapter_has_at_most_eight_lines(node):
+    skipped = (ast.Import, ast.ImportFrom)
+    body = [one for one in node.body if not isinstance(one, skipped)]
+    code = ast.unparse(body[1:] if ast.get_docstring(node) else body)
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert 1 <= len(lines) <= 8, code
 
 
 # Without the tokenizers' TensorFlow, of which pip's resolver would bring half a gigabyte.

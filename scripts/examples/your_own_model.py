@@ -109,7 +109,7 @@ def from_stack():
 # ---- equinox: a module of ONE row with an index in its cache
 
 
-def from_equinox():
+def single():
     import equinox as eqx
 
     class Single(eqx.Module):
@@ -126,10 +126,15 @@ def from_equinox():
             return jax.vmap(self.head)(jnp.tanh(mean)), (kept, index + len(tokens))
 
     one, two = jax.random.split(jax.random.key(0))
-    module = Single(
+    return Single(
         eqx.nn.Embedding(VOCAB, WIDTH, key=one), eqx.nn.Linear(WIDTH, VOCAB, key=two)
     )
-    arrays, rest = eqx.partition(module, eqx.is_array)
+
+
+def from_equinox():
+    import equinox as eqx
+
+    arrays, rest = eqx.partition(single(), eqx.is_array)
 
     def read(arrays, tokens, positions, cache):
         cache = (cache[0], positions[0, 0])  # not where its own index stands
@@ -144,10 +149,13 @@ def from_equinox():
 # ---- recurrent: a state in place of a cache
 
 
-def from_recurrent():
+def cell_and_embed():
     cell = nnx.GRUCell(WIDTH, WIDTH, rngs=nnx.Rngs(0))
-    embed = nnx.Embed(VOCAB, WIDTH, rngs=nnx.Rngs(1))
-    graph, state = nnx.split((cell, embed))
+    return cell, nnx.Embed(VOCAB, WIDTH, rngs=nnx.Rngs(1))
+
+
+def from_recurrent():
+    graph, state = nnx.split(cell_and_embed())
 
     def read(state, tokens, carry):
         cell, embed = nnx.merge(graph, state)
