@@ -56,7 +56,7 @@ def main() -> None:
             rows.append(_compile(options, batch, sampler))
     name = f"accelerators-{options.chip}-{options.shape}"
     name += f"-{options.layers}-layers" if options.layers else ""
-    measure.report(name, rows, save=options.save)
+    measure.report(name, rows, save=options.save, plot=options.plot)
 
 
 def _options() -> argparse.Namespace:
@@ -75,6 +75,7 @@ def _options() -> argparse.Namespace:
         "--save-hlo", type=pathlib.Path, help="a folder for the programs"
     )
     parser.add_argument("--save", action="store_true", help="keep the JSON in results/")
+    measure.plot_option(parser)
     return parser.parse_args()
 
 

@@ -46,6 +46,7 @@ def main() -> None:
         rounds=options.rounds,
         load_before_and_after=[before, os.getloadavg()[0]],
         save=not options.no_save,
+        plot=options.plot,
     )
 
 
@@ -63,6 +64,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--no-save", action="store_true")
+    measure.plot_option(parser)
     return parser.parse_args()
 
 

@@ -52,6 +52,7 @@ def main() -> None:
         new_tokens=options.new_tokens,
         rounds=options.rounds,
         save=not options.no_save,
+        plot=options.plot,
     )
 
 
@@ -64,6 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dtypes", nargs="+", default=list(PRECISIONS))
     parser.add_argument("--shape", choices=list(SHAPES), help="random weights instead")
     parser.add_argument("--no-save", action="store_true")
+    measure.plot_option(parser)
     return parser.parse_args()
 
 

@@ -14,7 +14,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measure import interleave, report
+from measure import interleave, plot_option, report
 
 import jaxdecode as jd
 from jaxdecode.sampling import init_rows, process, update_rows
@@ -198,6 +198,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
     parser.add_argument("--dry", action="store_true", help="keep no result")
+    plot_option(parser)
     args = parser.parse_args()
     store.read, store.write = (lambda key: None), (lambda key, arrays: None)
     lm = jd.load("smollm2-135m", dtype="bfloat16")
@@ -218,7 +219,7 @@ def main():
     for batch in args.batch:
         measure_batch(found, links, lm, batch, args.steps, args.repeats)
     rows = [{"pattern": name, **values} for name, values in found.items()]
-    report("constrained", rows, save=not args.dry)
+    report("constrained", rows, save=not args.dry, plot=args.plot)
 
 
 if __name__ == "__main__":

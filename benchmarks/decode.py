@@ -39,6 +39,7 @@ def main() -> None:
     measure.report(
         options.name if options.shape is None else f"{options.name}-{options.shape}",
         rows,
+        plot=options.plot,
         bandwidth_gb_s=speed / 1e9,
         new_tokens=options.new_tokens,
         rounds=options.rounds,
@@ -56,6 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shape", choices=list(SHAPES), help="random weights instead")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--name", default="decode", help="of the result that is kept")
+    measure.plot_option(parser)
     return parser.parse_args()
 
 

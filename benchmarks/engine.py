@@ -8,7 +8,7 @@ are compiled before the clock starts. Also reported: how full the slots were (ov
 whole run and until the queue was empty), the time between two tokens of a running row,
 and recompilations. Each contender is printed as soon as it has ended.
 
-    python -m benchmarks.engine --requests 1000 --slots 32 --static 320 --hugging-face 128
+    python benchmarks/engine.py --requests 1000 --slots 32 --static 320 --hugging-face 128
 
 A batch does not know how many come after it, so a part of the requests is enough for the
 static ones: `--static`, `--hugging-face` and `--llama-cpp` say how many of the first ones
@@ -20,11 +20,11 @@ import json
 import time
 
 import numpy as np
+import peers
+from measure import plot_option, report
+from models import PRECISIONS, SAMPLER
 
 import jaxdecode as jd
-from benchmarks import peers
-from benchmarks.measure import report
-from benchmarks.models import PRECISIONS, SAMPLER
 from jaxdecode.core.shapes import bucket
 from jaxdecode.engine.scheduling import Scheduler
 from jaxdecode.testing import count_compiles
@@ -201,6 +201,7 @@ def parsed():
         parser.add_argument(f"--{name}", type=int, help="requests it gets, not all")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--no-save", action="store_true")
+    plot_option(parser)
     options = parser.parse_args()
     options.length = options.prompt_max + options.new_max  # of the longest request
     return options
@@ -231,7 +232,8 @@ def main():
         "engine",
         rows,
         save=not options.no_save,
-        options=vars(options),
+        plot=options.plot,
+        options={k: v for k, v in vars(options).items() if k != "plot"},
         statistics=statistics,
         missing=missing,
     )

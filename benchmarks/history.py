@@ -12,7 +12,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measure import interleave, report
+from measure import interleave, plot_option, report
 
 import jaxdecode as jd
 from jaxdecode.core.pytree import replace
@@ -99,6 +99,7 @@ def main():
     parser.add_argument("--history", type=int, default=8192)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
+    plot_option(parser)
     args = parser.parse_args()
 
     rng = np.random.default_rng(0)
@@ -130,7 +131,8 @@ def main():
     report(
         "history",
         rows,
-        **vars(args),
+        plot=args.plot,
+        **{name: value for name, value in vars(args).items() if name != "plot"},
         target_ms=TARGET_MS,
         worst_ms=worst,
         meets_target=worst < TARGET_MS,

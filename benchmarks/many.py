@@ -5,7 +5,7 @@ answered and written by `jaxdecode batch`. Every tenth of the way the resident m
 the requests a second since the last tenth are taken, and the processor
 time of a request, which other programs disturb less. Samplers are all different.
 
-    python -m benchmarks.many --requests 100000
+    python benchmarks/many.py --requests 100000
 """
 
 import argparse
@@ -16,8 +16,9 @@ import resource
 import tempfile
 import time
 
+from measure import report
+
 import jaxdecode as jd
-from benchmarks.measure import report
 from jaxdecode.engine.batch import Defaults, run_batch
 from jaxdecode.models import ModelConfig, build, random_params
 from jaxdecode.text import LanguageModel

@@ -9,6 +9,8 @@ import pathlib
 from typing import Any
 
 import jax
+from plotting import draw
+from plotting import plot_option as plot_option
 
 from jaxdecode.measure import Timings as Timings
 from jaxdecode.measure import bandwidth as bandwidth
@@ -18,8 +20,15 @@ from jaxdecode.measure import machine
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
-def report(name: str, rows: list[dict[str, Any]], *, save: bool = True, **extra: Any):
-    """Print rows as a table, then one JSON document as the last line; keep it too."""
+def report(
+    name: str,
+    rows: list[dict[str, Any]],
+    *,
+    save: bool = True,
+    plot: pathlib.Path | None = None,
+    **extra: Any,
+):
+    """Print a table, then one JSON document as the last line; keep and draw it."""
     print(table(rows))
     document = {"benchmark": name, "machine": machine(), **extra, "rows": rows}
     line = json.dumps(document)
@@ -28,6 +37,8 @@ def report(name: str, rows: list[dict[str, Any]], *, save: bool = True, **extra:
         device = "cpu" if jax.default_backend() == "cpu" else _slug(jax.devices()[0])
         path = RESULTS / f"{name}-{device}.json"
         path.write_text(json.dumps(document, indent=1) + "\n")
+    if plot is not None:
+        draw(document, plot)
     print(line)
 
 

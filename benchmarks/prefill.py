@@ -44,6 +44,7 @@ def main() -> None:
         rounds=options.rounds,
         load_before_and_after=[before, os.getloadavg()[0]],
         save=not options.no_save,
+        plot=options.plot,
     )
 
 
@@ -56,6 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shape", choices=list(SHAPES), help="random weights instead")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--no-save", action="store_true")
+    measure.plot_option(parser)
     return parser.parse_args()
 
 

@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--windows", type=int, default=24)
     parser.add_argument("--length", type=int, default=256)
+    measure.plot_option(parser)
     options = parser.parse_args()
     exact = jd.load(options.model, **KINDS["float32"])
     texts = _texts(exact, options.windows, options.length)
@@ -52,7 +53,13 @@ def main() -> None:
         for name, model in models.items():
             other = [_logprobs(model, window) for window in windows]
             rows.append({"text": text} | _compare(name, base, other, windows))
-    measure.report("quality", rows, windows=options.windows, length=options.length)
+    measure.report(
+        "quality",
+        rows,
+        plot=options.plot,
+        windows=options.windows,
+        length=options.length,
+    )
 
 
 def _texts(lm, count: int, length: int) -> dict[str, list[np.ndarray]]:

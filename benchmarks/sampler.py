@@ -205,6 +205,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-save", action="store_true")
+    measure.plot_option(parser)
     options = parser.parse_args()
     rows = []
     for vocab_size in options.vocabs:
@@ -216,7 +217,9 @@ def main() -> None:
                     rows += new
     print(measure.table(goals(rows)))
     extra = {"rounds": options.rounds, "steps": STEPS, "goals": goals(rows)}
-    measure.report("sampler", rows, save=not options.no_save, **extra)
+    measure.report(
+        "sampler", rows, save=not options.no_save, plot=options.plot, **extra
+    )
 
 
 if __name__ == "__main__":

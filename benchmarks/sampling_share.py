@@ -42,10 +42,13 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=list(PRECISIONS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no-save", action="store_true")
+    measure.plot_option(parser)
     options = parser.parse_args()
     rows = [row for batch in options.batches for row in _measure(options, batch)]
     extra = {"rounds": options.rounds, "draws": DRAWS}
-    measure.report("sampling_share", rows, save=not options.no_save, **extra)
+    measure.report(
+        "sampling_share", rows, save=not options.no_save, plot=options.plot, **extra
+    )
 
 
 def _measure(options, batch: int) -> list[dict]:

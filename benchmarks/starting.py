@@ -51,7 +51,13 @@ def main() -> None:
     for dtype in options.dtypes:
         with tempfile.TemporaryDirectory() as folder:
             rows.append({"dtype": dtype} | _starts(dtype, file, folder, options.rounds))
-    measure.report("starting", rows, rounds=options.rounds, save=not options.no_save)
+    measure.report(
+        "starting",
+        rows,
+        rounds=options.rounds,
+        save=not options.no_save,
+        plot=options.plot,
+    )
 
 
 def _options() -> argparse.Namespace:
@@ -59,6 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="warm starts each")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--no-save", action="store_true")
+    measure.plot_option(parser)
     return parser.parse_args()
 
 

@@ -152,7 +152,8 @@ class Evaluated(TemplateLM):
         for place, request in enumerate(requests):
             groups.setdefault(repr(request.args[1]), []).append(place)
         for places in groups.values():
-            options = normalize_gen_kwargs(dict(requests[places[0]].args[1]))
+            asked = dict(requests[places[0]].args[1])
+            options: dict[str, Any] = {**normalize_gen_kwargs(asked)}
             prompts = [self.tok_encode(requests[place].args[0]) for place in places]
             for place, text in zip(
                 places, self._texts(prompts, places, options), strict=True

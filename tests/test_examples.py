@@ -1,8 +1,12 @@
 """The example programs run and show what they say."""
 
+import ast
 import importlib.util
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -128,3 +132,53 @@ def test_every_kind_of_model_passes_its_check_and_writes(capsys):
     assert {"nnx", "linen", "stack", "recurrent"} <= set(written)
     for rows in written.values():
         assert [len(row) for row in rows] == [8, 8]
+
+
+def adapters():
+    """The functions of the examples that wrap a model, with their files."""
+    for name in ("your_own_model", "keras_hub_model"):
+        tree = ast.parse((FOLDER / f"{name}.py").read_text())
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("from_"):
+                yield pytest.param(node, id=f"{name}-{node.name}")
+
+
+@pytest.mark.parametrize("node", adapters())
+def test_an_adapter_has_at_most_eight_lines(node):
+    skipped = (ast.Import, ast.ImportFrom)
+    body = [one for one in node.body if not isinstance(one, skipped)]
+    code = ast.unparse(body[1:] if ast.get_docstring(node) else body)
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert 1 <= len(lines) <= 8, code
+
+
+# Without the tokenizers' TensorFlow, of which pip's resolver would bring half a gigabyte.
+KERAS_HUB = "keras keras-hub namex optree h5py regex absl-py kagglehub kagglesdk"
+
+
+@pytest.fixture
+def with_keras_hub(tmp_path):
+    """The environment of a process that has keras-hub."""
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "KERAS_HOME": str(tmp_path)}
+    root = str(FOLDER.parent.parent)
+    if importlib.util.find_spec("keras_hub"):
+        return env | {"PYTHONPATH": root}
+    pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps"]
+    target = tmp_path / "packages"
+    command = [*pip, "--target", str(target), *KERAS_HUB.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        pytest.skip(f"keras-hub does not install here: {done.stderr.strip()[-200:]}")
+    return env | {"PYTHONPATH": f"{root}{os.pathsep}{target}"}
+
+
+@pytest.mark.slow
+def test_a_model_of_keras_hub_writes_what_its_own_generate_writes(with_keras_hub):
+    command = [sys.executable, str(FOLDER / "keras_hub_model.py")]
+    done = subprocess.run(
+        command, env=with_keras_hub, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line for line in done.stdout.splitlines() if " -> " in line]
+    assert len(lines) == 2
+    assert all(line.endswith("as keras-hub writes") for line in lines)

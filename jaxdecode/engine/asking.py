@@ -51,6 +51,8 @@ class RequestOptions(TypedDict, total=False):
       regex: a regular expression that the text matches as a whole, as in `Regex`.
       schema: a JSON schema that the text is valid under, as in `JsonSchema`.
       choices: texts of which it is one, as in `Choice`. At most one of the three.
+      observe: what to report of each token, such as ("entropy", "top_logprobs:5"), as in
+        `jaxdecode.generate`. Requests that ask for other names run in rows of their own.
     """
 
     sampler: Link | Chain | None
@@ -64,6 +66,7 @@ class RequestOptions(TypedDict, total=False):
     regex: str | None
     schema: Any
     choices: Sequence[str] | None
+    observe: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,6 +141,7 @@ def as_asked(
             "sampler": sampler,
             "max_new_tokens": budget,
             "eos_ids": lm.eos_ids if ends is None else ends,
+            "observe": options.get("observe", ()),
         },
     )
     keys = _keys_of(key)

@@ -361,6 +361,7 @@ class Engine:
             report.model_logprobs[slot, :new].tolist(),
             report.sampling_logprobs[slot, :new].tolist(),
             status,
+            observed={name: x[slot, :new] for name, x in report.observed.items()},
         )
         self.statistics.generated_tokens += len(piece.tokens)
         if piece.tokens or piece.text or piece.finish_reason:

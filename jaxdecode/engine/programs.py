@@ -42,6 +42,7 @@ class Report:
       tokens: int32 [R, W], new tokens, left-aligned; the rest means nothing.
       model_logprobs: float32 [R, W].
       sampling_logprobs: float32 [R, W].
+      observed: what was asked for of each token, leaves [R, W, ...].
       generated: int32 [R], how many tokens each row has by now, of all chunks.
       new: int32 [R], how many of them are new.
       status: int32 [R], a `Status`.
@@ -50,6 +51,7 @@ class Report:
     tokens: Array
     model_logprobs: Array
     sampling_logprobs: Array
+    observed: Any
     generated: Array
     new: Array
     status: Array
@@ -191,12 +193,14 @@ def _report(rows: Rows, before: jax.Array, chunk: int) -> Report:
 
     def new(values, start):
         column = jnp.minimum(start[:, None] + window, values.shape[1] - 1)
+        column = column.reshape(*column.shape, *[1] * (values.ndim - 2))
         return jnp.take_along_axis(values, column, axis=1)
 
     return Report(
         tokens=new(rows.tokens, before),
         model_logprobs=new(rows.model_logprobs, first),
         sampling_logprobs=new(rows.sampling_logprobs, first),
+        observed={name: new(seen, first) for name, seen in rows.observed.items()},
         generated=rows.length - rows.prompt_length,
         new=rows.length - before,
         status=rows.status,

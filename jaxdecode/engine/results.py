@@ -1,7 +1,9 @@
 """What the engine gives back: pieces while a text is written, and the whole result."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from jaxdecode.core.status import Status
 
@@ -27,6 +29,7 @@ class Piece:
       finish_reason: None while it goes on; then "stop" (an eos id or a stop), "length",
         "invalid" (its logits held NaN or +inf, or every token was banned) or
         "cancelled".
+      observed: what `observe` asked for, by name, an entry per token.
     """
 
     sample: int
@@ -35,6 +38,9 @@ class Piece:
     model_logprobs: tuple[float, ...]
     sampling_logprobs: tuple[float, ...]
     finish_reason: str | None
+    observed: Mapping[str, np.ndarray] = dataclasses.field(
+        default_factory=dict, compare=False
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Sample:
       model_logprobs: log-probs of these under the model's own distribution.
       sampling_logprobs: the same under the distribution they were drawn from.
       finish_reason: "stop", "length", "invalid" or "cancelled".
+      observed: what `observe` asked for, by name, an entry per token.
     """
 
     text: str
@@ -54,6 +61,9 @@ class Sample:
     model_logprobs: tuple[float, ...]
     sampling_logprobs: tuple[float, ...]
     finish_reason: str
+    observed: Mapping[str, np.ndarray] = dataclasses.field(
+        default_factory=dict, compare=False
+    )
 
     @staticmethod
     def of(pieces: Sequence[Piece]) -> "Sample":
@@ -66,7 +76,17 @@ class Sample:
                 p for piece in pieces for p in piece.sampling_logprobs
             ),
             finish_reason=(pieces[-1].finish_reason if pieces else None) or CANCELLED,
+            observed=_joined([piece.observed for piece in pieces]),
         )
+
+
+def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Join what was observed; the last piece of a cancelled text has none."""
+    names = parts[0] if parts else ()
+    return {
+        name: np.concatenate([part[name] for part in parts if name in part])
+        for name in names
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,9 @@
 The device runs on to the end of its chunk; what it drew after a stop is dropped here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from jaxdecode.core.status import Status
 from jaxdecode.engine.results import CANCELLED, REASONS, Piece
@@ -32,6 +34,8 @@ class RowWriter:
         model_logprobs: Sequence[float],
         sampling_logprobs: Sequence[float],
         status: Status,
+        *,
+        observed: Mapping[str, np.ndarray],
     ) -> Piece:
         """Return what some new tokens are.
 
@@ -40,6 +44,7 @@ class RowWriter:
           model_logprobs: one per token.
           sampling_logprobs: one per token.
           status: that of the row after them.
+          observed: what is reported of each, one entry per token.
         """
         text, used, stopped = self._read(tokens, ends_in_eos=status is Status.EOS)
         reason = "stop" if stopped else REASONS.get(status)
@@ -52,6 +57,7 @@ class RowWriter:
             model_logprobs=tuple(model_logprobs[:used]),
             sampling_logprobs=tuple(sampling_logprobs[:used]),
             finish_reason=reason,
+            observed={name: seen[:used] for name, seen in observed.items()},
         )
 
     def cancel(self) -> Piece:

@@ -24,6 +24,7 @@ from jaxdecode.engine import Engine
 from jaxdecode.engine.batch import Defaults
 from jaxdecode.engine.batch.answers import body_head, body_tail
 from jaxdecode.engine.batch.lines import LineError
+from jaxdecode.engine.batch.logprobs import bytes_in
 from jaxdecode.engine.batch.running import fingerprint_of
 from jaxdecode.server import limits as no
 from jaxdecode.server.bodies import Wanted, as_wanted
@@ -94,6 +95,7 @@ class Service:
         self.name = engine.lm.name or "jaxdecode"
         self.is_draining = False
         self.requests = 0
+        self.bytes_of = bytes_in(engine.lm)
         self._created = int(time.time())
 
     @contextlib.asynccontextmanager
@@ -119,10 +121,6 @@ class Service:
             yield
         finally:
             self.requests -= 1
-
-    def decode(self, token: int) -> str:
-        """Return the text of one token."""
-        return self.engine.lm.decode([token], skip_special=False)
 
     def head(self, wanted: Wanted) -> dict[str, Any]:
         """Return what an answer says before the text is known."""
@@ -229,8 +227,9 @@ class Generation:
             name=uuid.uuid4().hex,
             defaults=service.defaults,
             lm=service.engine.lm,
+            prompts_max=service.driver.texts_max,
         )
-        ticket.submit(wanted.line)
+        ticket.submit(wanted.lines)
         return wanted
 
     async def _whole(
@@ -238,14 +237,14 @@ class Generation:
     ) -> Response:
         await _unless_gone(request, _exhausted(ticket))
         line, service = wanted.line, self._service
-        tail = body_tail(line, ticket.result(), decode=service.decode)
+        tail = body_tail(line, ticket.result(), bytes_of=service.bytes_of)
         return JSONResponse(service.head(wanted) | tail)
 
     async def _stream(
         self, wanted: Wanted, ticket: Ticket, ends_at: float
     ) -> AsyncIterator[bytes]:
         """Yield the events of an answer; what goes wrong is an event, too."""
-        events = Events(wanted, self._service.head(wanted), self._service.decode)
+        events = Events(wanted, self._service.head(wanted), self._service.bytes_of)
         for part in events.opening():
             yield part
         pieces = ticket.pieces()

@@ -1,7 +1,7 @@
 """From the bytes of a body to what it asks for.
 
 The fields are those of a line of a file of requests (`engine.batch.requests`), and two
-more: `stream` and `stream_options`.
+more: `stream` and `stream_options`; a completion may also have a list of prompts.
 """
 
 import dataclasses
@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdecode.engine.batch.lines import LineError, parse
-from jaxdecode.engine.batch.requests import Defaults, Line, as_body_line
+from jaxdecode.engine.batch.requests import (
+    Defaults,
+    Line,
+    as_body_line,
+    with_prompt,
+)
 from jaxdecode.text import LanguageModel
 
 
@@ -19,18 +24,29 @@ class Wanted:
     """What a body asks for.
 
     Attributes:
-      line: the texts.
+      lines: one for each prompt.
       stream: whether they are sent while they are written.
       usage: whether a stream ends with the number of tokens.
     """
 
-    line: Line
+    lines: tuple[Line, ...]
     stream: bool
     usage: bool
 
+    @property
+    def line(self) -> Line:
+        """The first one; the others have other prompts and seeds only."""
+        return self.lines[0]
+
 
 def as_wanted(
-    data: bytes, *, kind: str, name: str, defaults: Defaults, lm: LanguageModel
+    data: bytes,
+    *,
+    kind: str,
+    name: str,
+    defaults: Defaults,
+    lm: LanguageModel,
+    prompts_max: int,
 ) -> Wanted:
     """Read a body; a schema in it may take seconds.
 
@@ -40,6 +56,7 @@ def as_wanted(
       name: a name for the request.
       defaults: what the body does not say. Without a seed it gets a new one.
       lm: the model, for patterns.
+      prompts_max: most prompts of a list.
 
     Raises:
       LineError: with a code.
@@ -50,10 +67,28 @@ def as_wanted(
         body["seed"] = secrets.randbits(32)
     if not isinstance(body.get("model", ""), str):
         raise LineError("invalid_type", "`model` must be a text")
-    line = as_body_line(name, kind, body, defaults, lm)
+    prompts = _prompts(body, kind, prompts_max)
+    first = as_body_line(name, kind, {**body, "prompt": prompts[0]}, defaults, lm)
+    lines = [
+        with_prompt(first, prompt, (first.seed + index) % 2**32)
+        for index, prompt in enumerate(prompts[1:], 1)
+    ]
     stream = _flag("stream", own["stream"])
     usage = _usage(own["stream_options"], stream)
-    return Wanted(line, stream, usage)
+    return Wanted((first, *lines), stream, usage)
+
+
+def _prompts(body: Mapping[str, Any], kind: str, most: int) -> list[Any]:
+    """Return the prompts of a list, or the one that there is; none of them is checked."""
+    prompt = body.get("prompt")
+    if kind == "chat" or not isinstance(prompt, list):
+        return [prompt]
+    if not any(isinstance(one, (str, list)) for one in prompt):
+        return [prompt]  # token ids
+    if len(prompt) > most:
+        message = f"`prompt` must hold at most {most} prompts here, got {len(prompt)}"
+        raise LineError("invalid_value", message)
+    return prompt
 
 
 def _usage(options: Any, stream: bool) -> bool:
@@ -61,9 +96,13 @@ def _usage(options: Any, stream: bool) -> bool:
         return False
     if not stream:
         raise LineError("invalid_value", "`stream_options` needs `stream` to be true")
-    if not isinstance(options, Mapping) or not set(options) <= {"include_usage"}:
+    known = {"include_usage", "include_obfuscation"}
+    if not isinstance(options, Mapping) or not set(options) <= known:
         message = "`stream_options` must be an object with `include_usage` only"
         raise LineError("invalid_type", message)
+    name = "stream_options.include_obfuscation"
+    if _flag(name, options.get("include_obfuscation")):
+        raise LineError("unsupported", f"`{name}` must be false: nothing is padded")
     return _flag("stream_options.include_usage", options.get("include_usage"))
 
 

@@ -1,7 +1,7 @@
 """The one thread that drives the engine, and how an event loop waits for texts.
 
     event loop   ticket = driver.ticket(): a place in the queue, or 429
-    any thread   ticket.submit(line): checks, tokenizes, submits
+    any thread   ticket.submit(lines): checks, tokenizes, submits
     driver       engine.step() while anything is left; gives new pieces to the loops
     event loop   async for piece in ticket.pieces(): ...
     event loop   ticket.close(): frees the slots of a text that nobody waits for
@@ -12,10 +12,12 @@ its client has gone.
 
 import asyncio
 import contextlib
+import dataclasses
+import itertools
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from jaxdecode.engine import Engine, Job, Piece, Result
 from jaxdecode.engine.batch.requests import Line
@@ -38,7 +40,7 @@ class Driver:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
-        self._tickets: dict[Ticket, Job] = {}
+        self._watched: dict[Job, Ticket] = {}
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -55,7 +57,7 @@ class Driver:
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        for ticket in list(self._tickets):
+        for ticket in set(self._watched.values()):
             ticket.close()
 
     def ticket(self) -> "Ticket":
@@ -82,8 +84,8 @@ class Driver:
         with self._lock:
             self.texts -= texts
 
-    def watch(self, ticket: "Ticket", job: Job) -> None:
-        """Hand out what a job writes from now on, beginning with what is there.
+    def watch(self, ticket: "Ticket", jobs: Iterable[Job]) -> None:
+        """Hand out what jobs write from now on, beginning with what is there.
 
         Raises:
           Refusal: 500 if the engine failed.
@@ -91,7 +93,7 @@ class Driver:
         with self._lock:
             if self.is_broken:
                 raise broken()
-            self._tickets[ticket] = job
+            self._watched |= dict.fromkeys(jobs, ticket)
         self._wake.set()
 
     def wake(self) -> None:
@@ -112,29 +114,32 @@ class Driver:
             traceback.print_exc(file=sys.stderr)
             with self._lock:
                 self.is_broken = True
-                left = list(self._tickets)
-                self._tickets.clear()
-            for ticket in left:
-                ticket.give(None)
-                ticket.ended()
+                left = dict(self._watched)
+                self._watched.clear()
+            for job, ticket in left.items():
+                ticket.fail()
+                ticket.ended(job)
 
     def _hand_out(self) -> None:
         with self._lock:
-            watched = list(self._tickets.items())
-        for ticket, job in watched:
+            watched = list(self._watched.items())
+        for job, ticket in watched:
             is_done = job.is_done  # read first: then nothing comes after the pieces
             pieces = job.take()
             if pieces:
-                ticket.give(pieces)
+                ticket.give(job, pieces)
             if is_done:
                 job.result()  # is there, and the engine forgets it
                 with self._lock:
-                    del self._tickets[ticket]
-                ticket.ended()
+                    del self._watched[job]
+                ticket.ended(job)
 
 
 class Ticket:
-    """One request on its way through the engine; made by `Driver.ticket`."""
+    """One request on its way through the engine; made by `Driver.ticket`.
+
+    Each of its prompts is a job; the texts are numbered through all of them.
+    """
 
     def __init__(self, driver: Driver):
         if driver.is_broken:
@@ -148,31 +153,30 @@ class Ticket:
         self._lock = threading.Lock()
         self._is_closed = False
         self._submitting = False
-        self.job: Job | None = None
+        self._first: dict[Job, int] = {}  # the number of each job's first text
 
-    def submit(self, line: Line) -> None:
-        """Submit what a line asks for; may take long, so not on the event loop.
+    def submit(self, lines: Sequence[Line]) -> None:
+        """Submit what lines ask for; may take long, so not on the event loop.
 
         Raises:
-          LineError: if the engine refuses it.
-          Refusal: 429 if there is no room for all of its texts, 400 if there never is.
+          LineError: if the engine refuses one of them.
+          Refusal: 429 if there is no room for all of their texts, 400 if there never is.
         """
         with self._lock:
             if self._is_closed:
                 return
             self._submitting = True
+        jobs: list[Job] = []
         try:
-            self._reserve(line.options["num_samples"])
-            job = submit_line(self._driver.engine, line)
-            self._driver.watch(self, job)
+            self._reserve(sum(line.options["num_samples"] for line in lines))
+            for line in lines:
+                jobs.append(submit_line(self._driver.engine, line))
+            self._begin(jobs)
         except BaseException:
-            self.ended()
+            self._give_up(jobs)
             raise
-        with self._lock:
-            self.job = job
-            is_closed = self._is_closed
-        if is_closed:
-            self._cancel(job)
+        if self._is_closed:
+            self._cancel()
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """Yield the pieces of all texts, to the last one of each.
@@ -191,8 +195,10 @@ class Ticket:
 
     def result(self) -> Result:
         """Return the texts, after the last of `pieces`."""
-        assert self.job is not None
-        return self.job.peek()
+        results = [job.peek() for job in self._first]
+        samples = tuple(sample for result in results for sample in result.samples)
+        read = sum(result.prompt_tokens for result in results)
+        return Result(results[0].id, samples, read)
 
     def close(self) -> None:
         """Want nothing more: what still runs or waits is cancelled."""
@@ -200,33 +206,61 @@ class Ticket:
             if self._is_closed:
                 return
             self._is_closed = True
-            job, submitting = self.job, self._submitting
-        if job is not None:
-            if not job.is_done:
-                self._cancel(job)
-        elif not submitting:
-            self.ended()
+            submitting = self._submitting
+        if submitting:  # its end sees that this one is closed
+            self._cancel()
+        else:
+            self._release(self._held)
 
-    def give(self, pieces: list[Piece] | None) -> None:
-        """Pass pieces to the event loop; None says that none will come."""
+    def give(self, job: Job, pieces: list[Piece]) -> None:
+        """Pass pieces of a job to the event loop."""
+        first = self._first[job]
+        self._put([dataclasses.replace(p, sample=first + p.sample) for p in pieces])
+
+    def fail(self) -> None:
+        """Say that no piece will come any more."""
+        self._put(None)
+
+    def ended(self, job: Job) -> None:
+        """Give back the places of a job whose rows have left their slots."""
+        self._release(job.asked.samples)
+
+    def _put(self, pieces: list[Piece] | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._queue.put_nowait, pieces)
-
-    def ended(self) -> None:
-        """Give the places back, once."""
-        with self._lock:
-            held, self._held = self._held, 0
-        self._driver.release(held)
 
     def _reserve(self, texts: int) -> None:
         """Take places for all texts in place of one."""
         most = self._driver.texts_max
         if texts > most:
-            message = f"`n` must be at most {most} here, got {texts}"
+            message = f"prompts times `n` must be at most {most} here, got {texts}"
             raise Refusal(400, "invalid_value", message)
         self._driver.reserve(texts - 1)
         self._texts = self._held = texts
 
-    def _cancel(self, job: Job) -> None:
-        job.cancel()
+    def _begin(self, jobs: Sequence[Job]) -> None:
+        """Wait for jobs from now on."""
+        counts = [job.asked.samples for job in jobs]
+        starts = itertools.accumulate(counts, initial=0)
+        self._first = dict(zip(jobs, starts, strict=False))
+        self._driver.watch(self, jobs)
+
+    def _give_up(self, jobs: Sequence[Job]) -> None:
+        """Give places back after a refusal; those of running rows when they end."""
+        running = 0
+        if jobs and not self._driver.is_broken:
+            self._begin(jobs)
+            running = sum(job.asked.samples for job in jobs)
+            self._cancel()
+        self._release(self._held - running)
+
+    def _release(self, texts: int) -> None:
+        with self._lock:
+            self._held -= texts
+        self._driver.release(texts)
+
+    def _cancel(self) -> None:
+        for job in list(self._first):
+            if not job.is_done:
+                job.cancel()
         self._driver.wake()

@@ -5,11 +5,13 @@ its reason.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from jaxdecode.engine import Piece, Result
-from jaxdecode.engine.batch.answers import Decode, logprobs_of, usage_of
+from jaxdecode.engine.batch.answers import usage_of
+from jaxdecode.engine.batch.logprobs import BytesOf, logprobs_of
 from jaxdecode.server.bodies import Wanted
 
 DONE = b"data: [DONE]\n\n"
@@ -21,12 +23,13 @@ class Events:
     Args:
       wanted: what was asked for.
       head: what every event says.
-      decode: the text of one token.
+      bytes_of: what one token is written as.
     """
 
-    def __init__(self, wanted: Wanted, head: dict[str, Any], decode: Decode):
-        self._wanted, self._decode = wanted, decode
+    def __init__(self, wanted: Wanted, head: dict[str, Any], bytes_of: BytesOf):
+        self._wanted, self._bytes_of = wanted, bytes_of
         self._head = dict(head)
+        self._offsets: Counter[int] = Counter()  # characters so far, by text
         self._is_chat = wanted.line.kind == "chat"
         if self._is_chat:
             self._head["object"] = "chat.completion.chunk"
@@ -43,8 +46,7 @@ class Events:
         if piece.text or (piece.tokens and self._wanted.line.logprobs):
             said = self._said(piece.text)
             if self._wanted.line.logprobs:
-                logprobs = logprobs_of(self._wanted.line, piece, self._decode)
-                said["logprobs"] = logprobs
+                said["logprobs"] = self._logprobs(piece)
             yield self._event([self._choice(piece.sample, said)])
         if piece.finish_reason is not None:
             said = {"delta": {}} if self._is_chat else {"text": ""}
@@ -56,6 +58,12 @@ class Events:
         if self._wanted.usage:
             yield self._event([], {"usage": usage_of(result)})
         yield DONE
+
+    def _logprobs(self, piece: Piece) -> dict[str, Any]:
+        offset = self._offsets[piece.sample]
+        found = logprobs_of(self._wanted.line, piece, self._bytes_of, offset=offset)
+        self._offsets[piece.sample] += sum(map(len, found.get("tokens", ())))
+        return found
 
     def _said(self, text: str) -> dict[str, Any]:
         return {"delta": {"content": text}} if self._is_chat else {"text": text}

@@ -16,7 +16,7 @@ import numpy as np
 from jaxdecode.core import check
 from jaxdecode.core.pytree import pytree, replace
 from jaxdecode.core.rows import Bank, repeat_rows, resolve_banks
-from jaxdecode.core.shapes import PerRow
+from jaxdecode.core.shapes import INT32_MAX, PerRow
 from jaxdecode.transforms.base import Edit, Link, Scale, Truncation, observes, reweighs
 from jaxdecode.transforms.context import Context, Drawn
 from jaxdecode.transforms.penalties import (
@@ -27,6 +27,8 @@ from jaxdecode.transforms.penalties import (
 from jaxdecode.transforms.saving import arguments, build_links, describe_links
 from jaxdecode.transforms.scale import Temperature
 from jaxdecode.transforms.truncation import MinP, TopK, TopP
+
+LINE = 200  # characters of a value where a chain is shown
 
 
 @pytree
@@ -329,7 +331,16 @@ def _defaults(kind: type[Link]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> str:
+    """Return a value in a line: tables, which may be large, are only named."""
     if isinstance(value, (np.ndarray, jax.Array)) and not check.is_traced(value):
         numbers = np.asarray(value)
-        return np.array2string(numbers, separator=", ", precision=6, threshold=8)
-    return repr(value)
+        if numbers.ndim > 1:
+            return f"{numbers.dtype}{list(numbers.shape)}"
+        if numbers.ndim and np.issubdtype(numbers.dtype, np.integer):
+            numbers = numbers[numbers != INT32_MAX]
+        return np.array2string(
+            numbers, separator=", ", precision=6, threshold=8, max_line_width=LINE
+        )
+    shown = repr(value)
+    is_short = len(shown) <= LINE and "\n" not in shown
+    return shown if is_short else f"{type(value).__name__}(...)"

@@ -2,7 +2,9 @@
 
 Each adapter below is a few lines around a tiny untrained model, is checked with
 `jaxdecode.testing.check_model`, and writes a few tokens. Replace the tiny model by yours,
-keep the lines of the adapter, and run the check before you trust a text.
+keep the lines of the adapter, and run the check before you trust a text. Beside this
+file: `keras_hub_model.py`, and `t5.py` for an encoder with a decoder. There is no recipe
+for Flax models of transformers: version 5 has none; one kept from version 4 is linen.
 
     python scripts/examples/your_own_model.py --kinds nnx linen
 """
@@ -107,7 +109,7 @@ def from_stack():
 # ---- equinox: a module of ONE row with an index in its cache
 
 
-def from_equinox():
+def single():
     import equinox as eqx
 
     class Single(eqx.Module):
@@ -124,10 +126,15 @@ def from_equinox():
             return jax.vmap(self.head)(jnp.tanh(mean)), (kept, index + len(tokens))
 
     one, two = jax.random.split(jax.random.key(0))
-    module = Single(
+    return Single(
         eqx.nn.Embedding(VOCAB, WIDTH, key=one), eqx.nn.Linear(WIDTH, VOCAB, key=two)
     )
-    arrays, rest = eqx.partition(module, eqx.is_array)
+
+
+def from_equinox():
+    import equinox as eqx
+
+    arrays, rest = eqx.partition(single(), eqx.is_array)
 
     def read(arrays, tokens, positions, cache):
         cache = (cache[0], positions[0, 0])  # not where its own index stands
@@ -142,10 +149,13 @@ def from_equinox():
 # ---- recurrent: a state in place of a cache
 
 
-def from_recurrent():
+def cell_and_embed():
     cell = nnx.GRUCell(WIDTH, WIDTH, rngs=nnx.Rngs(0))
-    embed = nnx.Embed(VOCAB, WIDTH, rngs=nnx.Rngs(1))
-    graph, state = nnx.split((cell, embed))
+    return cell, nnx.Embed(VOCAB, WIDTH, rngs=nnx.Rngs(1))
+
+
+def from_recurrent():
+    graph, state = nnx.split(cell_and_embed())
 
     def read(state, tokens, carry):
         cell, embed = nnx.merge(graph, state)

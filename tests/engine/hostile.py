@@ -228,7 +228,7 @@ def _envelope(rng, index):
         {"custom_id": f"e{index}", "body": {}},
         {"custom_id": f"e{index}", "body": {"prompt": "a", "stream": True}},
         {"custom_id": f"e{index}", "body": {"prompt": "a", "what": 1}},
-        {"custom_id": f"e{index}", "body": {"prompt": "a", "logprobs": 5}},
+        {"custom_id": f"e{index}", "body": {"prompt": "a", "logprobs": 6}},
         {"custom_id": f"e{index}", "body": body, "method": "GET"},
         {"custom_id": f"e{index}", "body": body, "url": "/v1/embeddings"},
         {"custom_id": f"e{index}", "body": body, "url": ["x"]},

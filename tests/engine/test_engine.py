@@ -377,3 +377,29 @@ def test_slots_are_full_until_no_request_waits():
     assert to.statistics.occupancy_until_tail > 0.95
     assert to.statistics.occupancy < to.statistics.occupancy_until_tail
     assert to.statistics.row_steps == sum(3 + index % 5 for index in range(40))
+
+
+def test_what_is_observed_of_each_token_is_what_generate_reports():
+    lm, observe = language_model(), ("entropy", "top_logprobs:3")
+    options = {"sampler": jd.joint(temperature=1.2), "observe": observe}
+    options |= {"num_samples": 2, "max_new_tokens": 14, "eos_ids": ()}
+    to = engine()
+    plain = to.submit("abc", key=2, **{**options, "observe": ()})
+    job = to.submit("hello w", key=7, stop_strings=["e"], **options)
+    pieces, found = list(job.stream()), job.result()
+    prompt = [lm.encode("hello w")]
+    out = jd.generate(lm.model, prompt, [7], **options)
+    assert len({len(sample.tokens) for sample in found.samples}) == 2  # cut by stops
+    for row, sample in enumerate(found.samples):
+        mine = [piece.observed for piece in pieces if piece.sample == row]
+        assert set(sample.observed) == {"entropy", "top_logprobs", "top_ids"}
+        for name, values in sample.observed.items():
+            assert len(values) == len(sample.tokens)
+            wanted = np.asarray(out.observations[name])[row, : len(values)]
+            np.testing.assert_allclose(values, wanted, atol=2e-6)
+            np.testing.assert_array_equal(
+                np.concatenate([part[name] for part in mine]), values
+            )
+    assert plain.result().samples[0].observed == {}
+    with pytest.raises(ValueError, match="`observe` must be among"):
+        to.submit("abc", key=2, max_new_tokens=9, observe=["what"])

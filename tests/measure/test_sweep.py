@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -139,14 +141,37 @@ def test_bad_arguments_are_refused(changes, message):
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_a_thousand_runs_of_the_default_model_compile_once():
+def test_a_thousand_runs_of_the_default_model_compile_once_and_keep_no_memory():
     lm = jd.load("smollm2-135m")
     grid = [
         {"temperature": 0.1 * i, "top_p": p} for i in range(1, 11) for p in (0.8, 1)
     ]
     prompts = [lm.encode(text) for text in ("Once upon a time", "The sea is")]
     options = {"max_new_tokens": 8, "eos_ids": lm.eos_ids, "rows": 50}
+    held = []
     with count_compiles() as compiles:
-        _, runs = measure.sweep(lm.model, prompts, grid, range(25), **options)
+        _, runs = measure.sweep(
+            lm.model,
+            prompts,
+            grid,
+            range(25),
+            progress=lambda done, total: held.append(resident_megabytes()),
+            **options,
+        )
     assert len(runs) == 1000
     assert compiles.names.count("jit(_run)") == 1, compiles.names
+    assert len(held) == 20
+    with count_compiles() as later:
+        other = [{"temperature": 1.3, "top_p": 0.5}] * 2
+        measure.sweep(lm.model, prompts[::-1], other, range(25), **options)
+    assert later.count == 0, later.names
+    # The logits and the cache of one call are 30 MB: if calls kept them, 450 more.
+    assert held[-1] - held[4] < 100, held
+
+
+def resident_megabytes():
+    """What this process holds; 0 where that is not known."""
+    path = pathlib.Path("/proc/self/statm")
+    if not path.exists():
+        return 0.0
+    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6

@@ -187,3 +187,23 @@ def test_a_model_that_allows_nothing_is_refused():
     everything = jd.BanTokens(list(range(tiny.VOCAB)))
     with pytest.raises(ValueError, match="first row of logits must allow a token"):
         inspect(everything)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        lambda lm: jd.Regex("[a-z]{3,40}", lm),
+        lambda lm: jd.BanSequences([[5], [7, 8]]),
+        lambda lm: jd.LogitBias(np.arange(37.0)),
+    ],
+    ids=["tables", "sequences", "vector"],
+)
+def test_a_sampler_is_shown_in_a_line_whatever_tables_it_holds(link):
+    shown = repr(jd.chain(link(language_model()), jd.TopP([0.5, 0.9]), jd.TopK(7)))
+    assert len(shown) < 300
+    assert "\n" not in shown
+    assert shown.endswith("TopP(p=[0.5, 0.9]), TopK(k=7))")
+
+
+def test_padding_is_no_part_of_what_is_shown():
+    assert "ids=[5])" in repr(jd.chain(jd.BanTokens([5])))

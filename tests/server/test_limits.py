@@ -63,8 +63,15 @@ def refused(response, status, code):
         ({}, "missing_prompt", "`prompt`"),
         (CHAT, "missing_prompt", "`prompt`"),
         (CHAT | {"prompt": "a"}, "missing_prompt", "no `messages`"),
-        ({"prompt": "a", "best_of": 2}, "unknown_field", "best_of"),
-        ({"prompt": "a", "tools": []}, "unknown_field", "tools"),
+        ({"prompt": "a", "best_of": 2}, "unsupported", "`best_of` must be equal to"),
+        ({"prompt": "a", "n": 2, "best_of": 3}, "unsupported", "`best_of`"),
+        ({"prompt": "a", "echo": True}, "unsupported", "`echo` must be false"),
+        ({"prompt": "a", "echo": 0}, "unsupported", "`echo` must be false"),
+        ({"prompt": "a", "suffix": "z"}, "unsupported", '`suffix` must be "":'),
+        ({"prompt": "a", "tools": [{}]}, "unsupported", "do not call tools"),
+        ({"prompt": "a", "tool_choice": "required"}, "unsupported", "`tool_choice`"),
+        ({"prompt": "a", "prediction": {}}, "unsupported", "must be absent"),
+        ({"prompt": "a", "foo": 1}, "unknown_field", "'foo'"),
         ({"prompt": "a", "model": 3}, "invalid_type", "`model`"),
         ({"prompt": "a", "stream": "yes"}, "invalid_type", "`stream`"),
         ({"prompt": "a", "stream_options": {}}, "invalid_value", "`stream`"),
@@ -73,14 +80,38 @@ def refused(response, status, code):
             "invalid_type",
             "include_usage",
         ),
-        ({"prompt": "a", "logprobs": 5}, "unsupported", "`logprobs`"),
+        (
+            {
+                "prompt": "a",
+                "stream": True,
+                "stream_options": {"include_obfuscation": True},
+            },
+            "unsupported",
+            "must be false",
+        ),
+        (
+            {"prompt": "a", "logprobs": 6},
+            "invalid_value",
+            "`logprobs` must be in [0, 5]",
+        ),
+        ({"prompt": "a", "logprobs": -1}, "invalid_value", "`logprobs`"),
+        ({"prompt": "a", "top_logprobs": 1}, "unsupported", "is for a chat"),
         ({"prompt": "a", "top_p": 1.5}, "invalid_value", "`p`"),
         ({"prompt": "a", "temperature": "hot"}, "invalid_type", "`temperature`"),
         ({"prompt": "a", "seed": -1}, "invalid_value", "`seed`"),
         ({"prompt": "a", "n": 9}, "invalid_value", "at most 8"),
         ({"prompt": "a", "max_tokens": 48}, "prompt_too_long", "<= 48"),
         ({"prompt": "A"}, "invalid_value", "'A'"),
-        ({"prompt": ["a", "b"]}, "invalid_type", "`prompt`"),
+        ({"prompt": ["a", 3]}, "invalid_type", "`prompt`"),
+        ({"prompt": [3, "a"]}, "invalid_type", "`prompt`"),
+        ({"prompt": ["a", ["b"]]}, "invalid_type", "`prompt`"),
+        ({"prompt": ["a", []]}, "invalid_value", "`prompt` must not be empty"),
+        ({"prompt": ["a", ""], "max_tokens": 1}, "invalid_value", "one token"),
+        ({"prompt": ["a", "A"], "max_tokens": 1}, "invalid_value", "'A'"),
+        ({"prompt": ["a"] * 9}, "invalid_value", "at most 8 prompts"),
+        ({"prompt": ["a", "b"], "n": 5}, "invalid_value", "at most 8 here, got 10"),
+        ({"prompt": ["a", "b"], "seed": -1}, "invalid_value", "`seed`"),
+        ({"prompt": []}, "invalid_value", "`prompt` must not be empty"),
         ({"prompt": "a", "response_format": 1}, "invalid_type", "dict"),
         (
             {"prompt": "a", "response_format": {"type": "json_object"}},
@@ -114,7 +145,12 @@ def test_a_malformed_chat_is_refused_with_a_reason(url):
     assert "must have a 'role'" in refused(found, 400, "invalid_value")
     image = [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]
     refused(post(url, {"messages": image}, path), 400, "unsupported")
-    refused(post(url, CHAT | {"top_logprobs": 3}, path), 400, "unknown_field")
+    found = post(url, CHAT | {"top_logprobs": 3}, path)
+    assert "needs `logprobs`" in refused(found, 400, "invalid_value")
+    found = post(url, CHAT | {"logprobs": True, "top_logprobs": 21}, path)
+    assert "[0, 20]" in refused(found, 400, "invalid_value")
+    refused(post(url, CHAT | {"logprobs": 3}, path), 400, "invalid_type")
+    refused(post(url, CHAT | {"modalities": ["audio"]}, path), 400, "unsupported")
 
 
 def test_no_value_of_a_field_brings_the_server_down(url):
@@ -214,7 +250,7 @@ def test_a_request_that_takes_too_long_is_ended(stream):
             assert json.loads(last[6:])["error"]["code"] == "timeout"
         else:
             assert "1 seconds" in refused(found, 504, "timeout")
-        assert still.cancelled.is_set()
+        assert still.cancelled.wait(30)
         still.let(2)
         wait_until(lambda: health(url).json()["texts"] == 0)
 

@@ -4,19 +4,16 @@ Answers hold no times and no random names, so that equal requests give equal byt
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
+from jaxdecode.engine.batch.logprobs import BytesOf, logprobs_of, rounded
 from jaxdecode.engine.batch.requests import Line
-from jaxdecode.engine.results import Piece, Result, Sample
-
-Decode = Callable[[int], str]
+from jaxdecode.engine.results import Result, Sample
 
 
 def answer(
-    line: Line, result: Result, *, fingerprint: str, model: str, decode: Decode
+    line: Line, result: Result, *, fingerprint: str, model: str, bytes_of: BytesOf
 ) -> dict[str, Any]:
     """Return the answer to a line.
 
@@ -25,11 +22,11 @@ def answer(
       result: what became of it.
       fingerprint: of the settings of the run.
       model: the model's name.
-      decode: the text of one token.
+      bytes_of: what one token is written as.
     """
     if line.kind == "plain":
         return _plain(line, result, fingerprint)
-    made = body_head(line, model=model) | body_tail(line, result, decode=decode)
+    made = body_head(line, model=model) | body_tail(line, result, bytes_of=bytes_of)
     made["system_fingerprint"] = fingerprint
     response = {"status_code": 200, "request_id": _name(line.id, "req"), "body": made}
     return _envelope(line.id, response, None)
@@ -45,10 +42,10 @@ def body_head(line: Line, *, model: str) -> dict[str, Any]:
     }
 
 
-def body_tail(line: Line, result: Result, *, decode: Decode) -> dict[str, Any]:
+def body_tail(line: Line, result: Result, *, bytes_of: BytesOf) -> dict[str, Any]:
     """Return what an answer in OpenAI's form says of the texts."""
     choices = [
-        _choice(line, index, sample, decode)
+        _choice(line, index, sample, bytes_of)
         for index, sample in enumerate(result.samples)
     ]
     return {"choices": choices, "usage": usage_of(result)}
@@ -116,37 +113,21 @@ def _sample(line: Line, sample: Sample) -> dict[str, Any]:
     if line.tokens:
         made["tokens"] = list(sample.tokens)
     if line.logprobs:
-        made["logprobs"] = _numbers(sample.model_logprobs)
+        made["logprobs"] = rounded(sample.model_logprobs)
     return made
 
 
-def _choice(line: Line, index: int, sample: Sample, decode: Decode) -> dict[str, Any]:
+def _choice(
+    line: Line, index: int, sample: Sample, bytes_of: BytesOf
+) -> dict[str, Any]:
     made: dict[str, Any] = {"index": index}
     if line.kind == "chat":
         made["message"] = {"role": "assistant", "content": sample.text}
     else:
         made["text"] = sample.text
     made["finish_reason"] = sample.finish_reason
-    made["logprobs"] = logprobs_of(line, sample, decode) if line.logprobs else None
+    made["logprobs"] = logprobs_of(line, sample, bytes_of) if line.logprobs else None
     return made
-
-
-def logprobs_of(line: Line, sample: Sample | Piece, decode: Decode) -> dict[str, Any]:
-    """Return the log-probs of a text, or a piece of one, in OpenAI's form."""
-    texts = [decode(token) for token in sample.tokens]
-    numbers = _numbers(sample.model_logprobs)
-    if line.kind != "chat":
-        return {"tokens": texts, "token_logprobs": numbers, "top_logprobs": None}
-    content = [
-        {"token": text, "logprob": number, "top_logprobs": []}
-        for text, number in zip(texts, numbers, strict=True)
-    ]
-    return {"content": content}
-
-
-def _numbers(values: tuple[float, ...]) -> list[float]:
-    """Return float32 numbers with no more digits than they need."""
-    return [float(str(np.float32(value))) for value in values]
 
 
 def _name(name: Any, what: str) -> str:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from jaxdecode.engine.batch import other_fields
 from jaxdecode.engine.batch.extra_links import EXTRA_LINKS, PATTERNS
 from jaxdecode.engine.batch.lines import LineError
 from jaxdecode.text import LanguageModel
@@ -28,19 +29,19 @@ JOINT = (
 )
 SHARED = {*JOINT, *EXTRA_LINKS, "seed", "stop", "n", "ignore_eos", "max_tokens"}
 PLAIN = SHARED | {"id", "prompt", "messages", "tokens", "logprobs"}
-BODY = SHARED | {"prompt", "messages", "max_completion_tokens", "logprobs", "stream"}
-# Of the OpenAI interface, and without a meaning here.
-IGNORED = {
-    "metadata",
-    "model",
-    "parallel_tool_calls",
-    "prompt_cache_key",
-    "safety_identifier",
-    "service_tier",
-    "store",
-    "stream_options",
-    "user",
-}
+BODY = (
+    SHARED
+    | other_fields.KNOWN
+    | {
+        "prompt",
+        "messages",
+        "max_completion_tokens",
+        "logprobs",
+        "top_logprobs",
+        "stream",
+    }
+)
+TOP = {"chat": 20, "completion": 5}  # most alternatives, as in OpenAI's interface
 URLS = {"/v1/chat/completions": "messages", "/v1/completions": "prompt"}
 SAMPLES_MAX = 4096
 ID_MAX = 4096
@@ -76,6 +77,7 @@ class Line:
       options: further arguments of `Engine.submit`.
       tokens: whether the answer lists the token ids.
       logprobs: whether it lists their log-probs.
+      top: how many alternatives it lists beside each.
     """
 
     id: str | int
@@ -86,6 +88,7 @@ class Line:
     options: dict[str, Any]
     tokens: bool
     logprobs: bool
+    top: int = 0
 
 
 def id_of(fields: Mapping[str, Any], index: int) -> str | int:
@@ -150,12 +153,21 @@ def as_body_line(
     Raises:
       LineError: with a code.
     """
-    _only(body, BODY | IGNORED)
+    _only(body, BODY)
     wanted, other = ("messages", "prompt")[:: 1 if kind == "chat" else -1]
     if body.get(wanted) is None or body.get(other) is not None:
         message = f"a {kind} must have `{wanted}` and no `{other}`"
         raise LineError("missing_prompt", message)
     return _checked_line(name, kind, _renamed(dict(body)), defaults, lm)
+
+
+def with_prompt(line: Line, prompt: Any, seed: int) -> Line:
+    """Return a line that asks the same of another prompt.
+
+    Raises:
+      LineError: with a code.
+    """
+    return dataclasses.replace(line, prompt=_prompt({"prompt": prompt}), seed=seed)
 
 
 def _checked_line(
@@ -189,7 +201,7 @@ def _unwrapped(fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         raise LineError("invalid_type", "`body` must be a JSON object")
     if fields.get("method", "POST") != "POST":
         raise LineError("unsupported", "`method` must be POST")
-    _only(body, BODY | IGNORED)
+    _only(body, BODY)
     wanted = "messages" if "messages" in body else "prompt"
     url = fields.get("url")
     if url is not None and (not isinstance(url, str) or URLS.get(url) != wanted):
@@ -203,7 +215,8 @@ def _unwrapped(fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _renamed(body: dict[str, Any]) -> dict[str, Any]:
     """Return a body with one name for each thing, without what means nothing here."""
-    kept = {k: v for k, v in body.items() if k not in IGNORED and k != "stream"}
+    kept = other_fields.without_other_fields(body)
+    kept.pop("stream", None)
     longest = kept.pop("max_completion_tokens", None)
     if longest is not None:
         kept["max_tokens"] = longest
@@ -226,6 +239,10 @@ def _line(
         options["eos_ids"] = ()
     if "stop" in body:
         options["stop_strings"] = _stops(body["stop"])
+    logprobs, top = _logprobs(body, kind)
+    if top:  # the most of any, cut later, so that all such lines run together
+        most = min(max(TOP.values()), lm.model.vocab_size)
+        options["observe"] = (f"top_logprobs:{most}",)
     return Line(
         id=name,
         kind=kind,
@@ -234,7 +251,8 @@ def _line(
         sampler=_sampler(body, defaults, lm),
         options=options,
         tokens=_flag(body, "tokens", False),
-        logprobs=_logprobs(body, kind),
+        logprobs=logprobs,
+        top=top,
     )
 
 
@@ -311,14 +329,21 @@ def _stops(stop: Any) -> list[str]:
     return listed
 
 
-def _logprobs(body: dict[str, Any], kind: str) -> bool:
-    asked = body.get("logprobs", False)
-    if kind == "completion" and type(asked) is int:
-        if asked not in (0, 1):
-            message = f"`logprobs` must be 0 or 1 (the drawn token), got {asked}"
-            raise LineError("unsupported", message)
-        return True
-    return _flag(body, "logprobs", False)
+def _logprobs(body: dict[str, Any], kind: str) -> tuple[bool, int]:
+    """Return whether log-probs are wanted, and how many alternatives beside each."""
+    if kind == "completion" and "top_logprobs" in body:
+        message = (
+            "`top_logprobs` is for a chat; a completion has a number as `logprobs`"
+        )
+        raise LineError("unsupported", message)
+    if kind == "completion" and type(body.get("logprobs")) is int:
+        return True, _whole(body, "logprobs", 0, TOP[kind], low=0)
+    wanted = _flag(body, "logprobs", False)
+    if "top_logprobs" not in body:
+        return wanted, 0
+    if not wanted:
+        raise LineError("invalid_value", "`top_logprobs` needs `logprobs` to be true")
+    return wanted, _whole(body, "top_logprobs", 0, TOP[kind], low=0)
 
 
 def _flag(body: dict[str, Any], name: str, default: bool) -> bool:

@@ -20,6 +20,7 @@ from jaxdecode.engine.batch import answers
 from jaxdecode.engine.batch.entries import Entry, entries
 from jaxdecode.engine.batch.files import read_lines
 from jaxdecode.engine.batch.lines import LineError, dump
+from jaxdecode.engine.batch.logprobs import bytes_in
 from jaxdecode.engine.batch.requests import Defaults, Line, as_line
 from jaxdecode.engine.batch.resuming import resumed
 from jaxdecode.engine.batch.submitting import submit_line
@@ -247,5 +248,5 @@ class _Run:
             pending.job.result(),
             fingerprint=self._fingerprint,
             model=self._engine.lm.name,
-            decode=lambda token: self._engine.lm.decode([token], skip_special=False),
+            bytes_of=bytes_in(self._engine.lm),
         )

@@ -161,7 +161,7 @@ function showPlayground(t) {
     ...rows);
   const aside = after.tail > 1e-6 ? ` (unless one of the tail wins: ${percent(after.tail)})` : '';
   summary.replaceChildren(
-    make('p', {}, `${count(after.kept)} tokens are left, entropy ${before.entropy.toFixed(3)} → ${after.entropy.toFixed(3)} nats. The seed draws `,
+    make('p', {}, `${count(after.kept)} ${after.kept === 1 ? 'token is' : 'tokens are'} left, entropy ${before.entropy.toFixed(3)} → ${after.entropy.toFixed(3)} nats. The seed draws `,
       winner === null ? '–' : token(winner), `${aside}.`),
     ...after.notes.map(note => make('p', { class: 'warning' }, note)));
 }
