@@ -2,8 +2,14 @@
 
 The suite compiles some thousand small programs that run for milliseconds, so XLA's
 expensive passes are off. Tests of the contracts themselves, of compiled programs and of
-the real model are marked `optimized` or `model` and run what a user runs.
+the real model are marked `optimized` or `model` and run what a user runs. Tests marked
+`reads_program` get the program of a user, whose machine code is not optimized.
 """
+
+import collections
+import ctypes
+import hashlib
+import sys
 
 import jax
 import pytest
@@ -13,29 +19,66 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
+# Without XLA's fusion emitters a program compiles in half the time; one piece of machine
+# code, in the order of the program, is the quickest for programs as small as these.
+_CHEAP = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+    "xla_cpu_enable_concurrency_optimized_scheduler": False,
+}
+_PROGRAMS_KEPT = 200
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_as_cheap_as_can_be = True
+
 
 def _compile_options(*args, _original=compiler.get_compile_options, **options):
-    """XLA's options; without its fusion emitters a program compiles in half the time."""
-    if jax.config.read("jax_disable_most_optimizations"):
+    """XLA's options, those of cheap programs unless a test is marked."""
+    if _as_cheap_as_can_be:
         overrides = options.get("env_options_overrides") or {}
-        options["env_options_overrides"] = {
-            "xla_cpu_use_fusion_emitters": False,
-            **overrides,
-        }
+        options["env_options_overrides"] = {**_CHEAP, **overrides}
     return _original(*args, **options)
 
 
+def _compile(
+    backend,
+    module,
+    devices,
+    options,
+    host_callbacks,
+    _original=compiler.backend_compile_and_load,
+    _kept=collections.OrderedDict(),  # noqa: B006
+):
+    """Compile, or take the same program that a test of this worker compiled before.
+
+    A third of all programs are small ones that many files need. They are kept here since
+    `_forget_programs` clears what JAX keeps. Code lines do not count, options do.
+    """
+    if host_callbacks:  # they belong to one call
+        return _original(backend, module, devices, options, host_callbacks)
+    digest = hashlib.sha256(str(module).encode())
+    digest.update(options.SerializeAsString())
+    key = id(backend), tuple(device.id for device in devices), digest.digest()
+    if key not in _kept:
+        _kept[key] = _original(backend, module, devices, options, host_callbacks)
+    _kept.move_to_end(key)
+    if len(_kept) > _PROGRAMS_KEPT:
+        _kept.popitem(last=False)
+    return _kept[key]
+
+
 compiler.get_compile_options = _compile_options
+compiler.backend_compile_and_load = _compile
 
 
 @pytest.fixture(autouse=True)
 def _compile_as_users_do(request):
-    marks = ("optimized", "model")
-    if not any(request.node.get_closest_marker(mark) for mark in marks):
-        yield
-        return
-    jax.config.update("jax_disable_most_optimizations", False)
+    global _as_cheap_as_can_be
+    marked = {mark.name for mark in request.node.iter_markers()}
+    as_users = marked & {"optimized", "model"}
+    _as_cheap_as_can_be = not as_users and "reads_program" not in marked
+    jax.config.update("jax_disable_most_optimizations", not as_users)
     yield
+    _as_cheap_as_can_be = True
     jax.config.update("jax_disable_most_optimizations", True)
 
 
@@ -44,3 +87,5 @@ def _forget_programs():
     """Free what a file compiled: a worker would else hold 6 GB at the end."""
     yield
     jax.clear_caches()
+    if trim := getattr(_LIBC, "malloc_trim", None):  # glibc keeps what is freed
+        trim(0)

@@ -19,7 +19,7 @@ from jaxdecode.native import current_platform
 from tests.models.model_cases import GPT2, PLAIN, model_of, varied
 from tests.programs import Program, moves_as_large_as, widths
 
-pytestmark = pytest.mark.optimized
+pytestmark = pytest.mark.reads_program
 
 ROWS, COLUMNS, VOCAB = 3, 128, 67
 FAMILIES = {"llama": {"head_dim": 16}, "gpt2": GPT2}
@@ -75,6 +75,7 @@ def cache_bytes(family, dtype):
     return sum(leaf.nbytes for leaf in jax.tree.leaves(cache))
 
 
+@functools.cache
 def loop_of(case):
     """Return the program, and the name of its decode loop's body."""
     program = Program(compiled(*case).as_text())

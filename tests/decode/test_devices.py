@@ -12,6 +12,8 @@ from tests.decode import devices
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOUR = "--xla_force_host_platform_device_count=4"
+# Both sides of a comparison compile as cheaply as the suite does.
+CHEAP = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,12 @@ def outcomes():
     done = subprocess.run(
         [sys.executable, "-m", "tests.decode.devices"],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": FOUR},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "XLA_FLAGS": f"{FOUR} {CHEAP}",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        },
         capture_output=True,
         text=True,
         timeout=500,

@@ -7,7 +7,7 @@ import jaxdecode as jd
 from jaxdecode.decode import trace
 from jaxdecode.models import ModelConfig, build, random_params
 
-pytestmark = pytest.mark.optimized
+pytestmark = pytest.mark.reads_program
 
 ROWS, COLUMNS = 3, 256
 SAMPLER = {"top_k": 50, "top_p": 0.9, "temperature": 0.8}

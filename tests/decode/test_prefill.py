@@ -245,7 +245,7 @@ def long_reading(width):
     return program, jax.eval_shape(lambda: model.init_cache(1, width + 16))
 
 
-@pytest.mark.optimized
+@pytest.mark.reads_program
 def test_what_reading_needs_grows_with_the_columns_not_with_their_square():
     def beside_the_cache(width):
         program, cache = long_reading(width)
@@ -255,7 +255,7 @@ def test_what_reading_needs_grows_with_the_columns_not_with_their_square():
     assert beside_the_cache(2048) < 2.2 * beside_the_cache(1024)
 
 
-@pytest.mark.optimized
+@pytest.mark.reads_program
 def test_neither_the_loop_over_chunks_nor_that_over_tokens_moves_the_cache():
     compiled, cache = long_reading(1024)
     program, layer = Program(compiled.as_text()), cache.keys[0].shape

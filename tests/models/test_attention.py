@@ -48,7 +48,7 @@ def test_a_hidden_column_has_no_weight_whatever_it_holds():
     np.testing.assert_array_equal(attend(q, k, v, seen)[0, 0, 0], [1.0, 2.0])
 
 
-@pytest.mark.optimized
+@pytest.mark.reads_program
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_no_product_of_a_bfloat16_model_has_a_lone_row(dtype):
     q, kv = jnp.ones((1, 1, 3, 4)), jnp.ones((1, 3, 7, 4), dtype)

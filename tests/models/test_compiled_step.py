@@ -9,7 +9,7 @@ import pytest
 from tests.models.model_cases import PLAIN, model_of, varied
 from tests.programs import moves_as_large_as
 
-pytestmark = pytest.mark.optimized
+pytestmark = pytest.mark.reads_program
 
 ROWS, HEADS, COLUMNS, SIZE = 3, 2, 128, 16
 WIDTHS = {"float32": 4, "bfloat16": 2}  # bytes

@@ -18,7 +18,7 @@ MANY = 8192  # entries that are never sorted, but for the rows that need it
 
 pytestmark = [
     pytest.mark.usefixtures("way"),
-    pytest.mark.optimized,
+    pytest.mark.reads_program,
     pytest.mark.skipif(jax.default_backend() != "cpu", reason="of the CPU's program"),
 ]
 

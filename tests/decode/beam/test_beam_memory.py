@@ -126,7 +126,7 @@ def moved(program, sizes):
     return [s for s in shapes if np.prod([int(n) for n in s.split(",")]) in sizes]
 
 
-@pytest.mark.optimized
+@pytest.mark.reads_program
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads a CPU program")
 def test_a_step_moves_no_keys_and_values_of_shared_prompts():
     rows, heads, size, width, columns = len(PROMPTS), 2, 6, 32, 15
@@ -138,7 +138,7 @@ def test_a_step_moves_no_keys_and_values_of_shared_prompts():
     assert len(moved(compiled("whole"), {cache})) >= 2 * LAYERS
 
 
-@pytest.mark.optimized
+@pytest.mark.reads_program
 def test_the_cache_holds_each_prompt_once():
     model = model_of(LLAMA)
     read = jax.eval_shape(lambda: model.init_cache(3, 32))
