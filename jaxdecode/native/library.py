@@ -33,8 +33,9 @@ from jaxdecode.core.platform import Platform, backend
 from jaxdecode.native.kept import is_whole, seal
 
 VARIABLE = "JAXDECODE_NATIVE"
-SOURCES = ("simd.h", "work.h", "frame.h", "rows.h", "product.h", "attention.h")
-SOURCES += ("best.h", "noise.h", "kernels.c")
+SOURCES = ("simd.h", "simd_avx512.h", "simd_avx2.h", "work.h", "frame.h")
+SOURCES += ("tile.h", "product.h", "rows.h", "attention.h", "best.h", "noise.h")
+SOURCES += ("kernels.c",)
 HANDLERS = ("jaxdecode_product", "jaxdecode_attend")
 HANDLERS += ("jaxdecode_best", "jaxdecode_bounds")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
