@@ -180,30 +180,42 @@ typedef struct {
   atomic_int out_of_memory;
 } attention_task;
 
-/* A part is one key head of one token. */
+/* Where a part's key head begins; a part is one key head of one token. */
+static int64_t head_at(const attention_task* task, const XLA_FFI_Buffer* kept,
+                       int64_t part) {
+  const int64_t kv_heads = axis(kept, 3), item = part / kv_heads, layers = axis(kept, 4);
+  const int32_t asked = *(const int32_t*)address(task->layers, 0, task->out, 2, item, 4);
+  const int64_t layer = asked < 0 ? 0 : asked < layers ? asked : layers - 1;
+  return item_of(kept, 4, task->out, 2, item) +
+         (layer * kv_heads + part % kv_heads) * product_of_last(kept, 2);
+}
+
 static void attention_parts(void* data, int64_t from, int64_t to) {
   attention_task* task = data;
-  const int64_t kv_heads = axis(task->keys, 3), layers = axis(task->keys, 4);
-  const int64_t layer_size = product_of_last(task->keys, 3);
+  const int64_t kv_heads = axis(task->keys, 3), columns = axis(task->keys, 2);
   const int wide = task->keys->dtype == XLA_FFI_DataType_F32, bytes = wide ? 4 : 2;
+  const char *keys = task->keys->data, *values = task->values->data;
+  int64_t key = head_at(task, task->keys, from), value = head_at(task, task->values, from);
   for (int64_t part = from; part < to; part++) {
-    const int64_t item = part / kv_heads, columns = axis(task->keys, 2);
+    const int64_t item = part / kv_heads, next = part + 1 < to ? part + 1 : part;
     const int64_t at = *(const int32_t*)address(task->positions, 0, task->out, 2, item, 4);
-    int64_t layer = *(const int32_t*)address(task->layers, 0, task->out, 2, item, 4);
-    layer = layer < 0 ? 0 : layer < layers ? layer : layers - 1;
-    const int64_t skip = layer * layer_size * bytes;
+    const int64_t next_key = head_at(task, task->keys, next);
+    const int64_t next_value = head_at(task, task->values, next);
     const attention a = {
         .queries = address(task->queries, 2, task->out, 2, item, 4),
-        .keys = (const char*)address(task->keys, 4, task->out, 2, item, bytes) + skip,
-        .values = (const char*)address(task->values, 4, task->out, 2, item, bytes) + skip,
+        .keys = keys + key * bytes,
+        .values = values + value * bytes,
+        .next_keys = keys + next_key * bytes,
+        .next_values = values + next_value * bytes,
         .out = (float*)task->out->data + item * product_of_last(task->out, 2),
         .heads = axis(task->out, 2),
         .kv_heads = kv_heads,
-        .columns = columns,
         .size = axis(task->out, 1),
         .from = task->window > 0 && at >= task->window ? at + 1 - task->window : 0,
         .to = at < columns ? at + 1 : columns};
     if (!attend(&a, part % kv_heads, wide)) atomic_store(&task->out_of_memory, 1);
+    key = next_key;
+    value = next_value;
   }
 }
 

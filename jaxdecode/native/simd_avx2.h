@@ -61,3 +61,14 @@ INLINE words dot_int16(words a, words b, words sum) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
 #endif
 }
+INLINE words widen_bfloat16(const void* from) {
+  const words wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from));
+  return _mm256_slli_epi32(wide, 16);
+}
+/* Stores the totals of four registers; each is added up in the same order. */
+INLINE void store_totals(float* to, const floats v[4]) {
+  const floats ab = _mm256_hadd_ps(v[0], v[1]), cd = _mm256_hadd_ps(v[2], v[3]);
+  const floats halves = _mm256_hadd_ps(ab, cd);
+  const __m128 upper = _mm256_extractf128_ps(halves, 1);
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(halves), upper));
+}

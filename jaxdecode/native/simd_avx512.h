@@ -58,3 +58,19 @@ INLINE words dot_bfloat16(words a, words b, words sum) {
   return (words)_mm512_dpbf16_ps((floats)sum, (__m512bh)a, (__m512bh)b);
 }
 #endif
+INLINE words widen_bfloat16(const void* from) {
+  const words wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from));
+  return _mm512_slli_epi32(wide, 16);
+}
+/* Stores the totals of four registers; each is added up in the same order. */
+INLINE void store_totals(float* to, const floats v[4]) {
+  const floats ab = add(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+  const floats cd = add(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+  const __m512d low = _mm512_unpacklo_pd((__m512d)ab, (__m512d)cd);
+  const __m512d high = _mm512_unpackhi_pd((__m512d)ab, (__m512d)cd);
+  const floats quarters = add((floats)low, (floats)high);
+  const __m256 upper = (__m256)_mm512_extractf64x4_pd((__m512d)quarters, 1);
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(quarters), upper);
+  const __m128 last = _mm256_extractf128_ps(half, 1);
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(half), last));
+}
