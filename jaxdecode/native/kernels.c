@@ -8,6 +8,7 @@
 #include "noise.h"
 #include "product.h"
 #include "rows.h"
+#include "sort.h"
 #include "work.h"
 
 /* ---- products ---- */
@@ -277,6 +278,41 @@ XLA_FFI_Error* jaxdecode_best(XLA_FFI_CallFrame* frame) {
   error = share(frame, best_parts, &task, items_in(task.out, 1));
   if (error == NULL && atomic_load(&task.out_of_memory))
     return refuse(frame, "jaxdecode_best: no memory for the candidates");
+  return error;
+}
+
+/* ---- whole rows in order ---- */
+
+typedef struct {
+  const XLA_FFI_Buffer *rows, *values, *order;
+  atomic_int out_of_memory;
+} sort_task;
+
+static void sort_parts(void* data, int64_t from, int64_t to) {
+  sort_task* task = data;
+  const int64_t size = axis(task->order, 1);
+  placed* room = malloc((size_t)size * 2 * sizeof(placed));
+  if (room == NULL) atomic_store(&task->out_of_memory, 1);
+  for (int64_t item = from; item < to && room != NULL; item++)
+    sort_row(address(task->rows, 1, task->order, 1, item, 4), size, room,
+             (float*)task->values->data + item * size,
+             (int32_t*)task->order->data + item * size);
+  free(room);
+}
+
+/* (rows float32 [.., V]) -> float32 [.., V] in order, int32 [.., V] where each was. */
+XLA_FFI_Error* jaxdecode_sort(XLA_FFI_CallFrame* frame) {
+  if (is_question(frame)) return NULL;
+  XLA_FFI_Error* error = expect(frame, "jaxdecode_sort: other operands or results",
+                                (expected[]){{TYPE(F32), 1}, {0}},
+                                (expected[]){{TYPE(F32), 1}, {TYPE(S32), 1}, {0}});
+  if (error != NULL) return error;
+  sort_task task = {.rows = operand(frame, 0), .values = result(frame, 0),
+                    .order = result(frame, 1)};
+  atomic_init(&task.out_of_memory, 0);
+  error = share(frame, sort_parts, &task, items_in(task.order, 1));
+  if (error == NULL && atomic_load(&task.out_of_memory))
+    return refuse(frame, "jaxdecode_sort: no memory for a row");
   return error;
 }
 

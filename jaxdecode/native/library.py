@@ -35,14 +35,14 @@ from jaxdecode.native.kept import is_whole, seal
 VARIABLE = "JAXDECODE_NATIVE"
 SOURCES = ("simd.h", "simd_avx512.h", "simd_avx2.h", "simd_neon.h", "work.h")
 SOURCES += ("frame.h", "tile.h", "product.h", "rows.h", "attention.h", "best.h")
-SOURCES += ("noise.h", "kernels.c")
+SOURCES += ("sort.h", "noise.h", "kernels.c")
 HANDLERS = ("jaxdecode_product", "jaxdecode_attend")
-HANDLERS += ("jaxdecode_best", "jaxdecode_bounds")
+HANDLERS += ("jaxdecode_best", "jaxdecode_sort", "jaxdecode_bounds")
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared")
 FLAGS += ("-fno-math-errno", "-fno-trapping-math")  # or rounding is not vectorised
 # What names this very processor to a compiler, for each machine that has kernels.
-PROCESSOR = dict.fromkeys(("x86_64", "amd64"), "-march=native")
-PROCESSOR |= dict.fromkeys(("aarch64", "arm64"), "-mcpu=native")
+PROCESSOR = {"x86_64": "-march=native", "amd64": "-march=native"}
+PROCESSOR |= {"aarch64": "-mcpu=native", "arm64": "-mcpu=native"}
 COMPILE_SECONDS_MAX = 120
 
 
