@@ -17,3 +17,4 @@ from jaxdecode.native.panels import unpacked as unpacked
 from jaxdecode.native.product import panel_products as panel_products
 from jaxdecode.native.whole_rows import best_indices as best_indices
 from jaxdecode.native.whole_rows import bound_maxima as bound_maxima
+from jaxdecode.native.whole_rows import sorted_row as sorted_row

@@ -14,11 +14,17 @@ of bfloat16 hold an even and an odd number; queries and sums are kept apart like
 
 enum { GROUP_MAX = 4 }; /* query heads that share a pass over the columns */
 
+/* Starts to read `bytes` that will be needed soon. */
+INLINE void fetch(const char* from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i);
+}
+
 typedef struct {
   const float *queries;        /* [heads, size], scaled; of one token */
-  const char *keys, *values;   /* [kv_heads, columns, size] of float32 or bfloat16 */
+  const char *keys, *values;   /* [columns, size] of float32 or bfloat16; of a key head */
+  const char *next_keys, *next_values; /* of the key head to be read after this one */
   float* out;                  /* [heads, size] */
-  int64_t heads, kv_heads, columns, size, from, to; /* columns `from` to `to` are seen */
+  int64_t heads, kv_heads, size, from, to; /* columns `from` to `to` are seen */
 } attention;
 
 /* exp(x) for x <= 0, relative error below 2e-7; 0 below -87, NaN for NaN.
@@ -38,47 +44,39 @@ INLINE floats exp_below_zero(floats x) {
   return zero_below(times_power_of_two(y, turns), x, -87.0f);
 }
 
-/* Even and odd numbers of a head, or (float32) its first and second vectors. */
-INLINE void load_pair(const char* at, int wide, floats* even, floats* odd) {
-  if (wide) {
-    *even = (floats)load(at);
-    *odd = (floats)load(at + LANES * 4);
-  } else {
-    const words both = load(at);
-    *even = (floats)low_half(both);
-    *odd = (floats)high_half(both);
-  }
+/* A register of a head's numbers. */
+INLINE floats numbers_at(const char* stored, int64_t index, int wide) {
+  const char* at = stored + index * (wide ? 4 : 2);
+  return (floats)(wide ? load(at) : widen_bfloat16(at));
 }
 
-/* Arranges `size` numbers as `load_pair` yields them, or back. */
-static void arrange(const float* from, float* to, int64_t size, int wide, int back) {
-  for (int64_t i = 0; i < size; i++) {
-    const int64_t block = i / (2 * LANES) * (2 * LANES), inside = i % (2 * LANES);
-    const int64_t at = wide ? i : block + inside % 2 * LANES + inside / 2;
-    if (back)
-      to[i] = from[at];
-    else
-      to[at] = from[i];
-  }
+/* Scores of four columns for each head of a group. The sum of a score is the same in each
+   of the four places. */
+INLINE void score_four(const attention* a, const char* const columns[4], const float* q,
+                       float* scores, int64_t stride, int group, int wide) {
+  floats sum[GROUP_MAX][4];
+  for (int g = 0; g < group; g++)
+    for (int c = 0; c < 4; c++) sum[g][c] = all(0.0f);
+  for (int64_t i = 0; i < a->size; i += LANES)
+    for (int c = 0; c < 4; c++) {
+      const floats key = numbers_at(columns[c], i, wide);
+      for (int g = 0; g < group; g++)
+        sum[g][c] = add_product(sum[g][c], key, (floats)load(q + g * a->size + i));
+    }
+  for (int g = 0; g < group; g++) store_totals(scores + g * stride, sum[g]);
 }
 
 INLINE void scores_of(const attention* a, const char* keys, const float* q, float* scores,
                       int64_t stride, int group, int wide) {
-  const int64_t block = 2 * LANES * (wide ? 4 : 2), pairs = a->size / (2 * LANES);
-  const int64_t line = pairs * block;
-  for (int64_t t = a->from; t < a->to; t++) {
-    floats sum[GROUP_MAX];
-    for (int g = 0; g < group; g++) sum[g] = all(0.0f);
-    for (int64_t p = 0; p < pairs; p++) {
-      floats even, odd;
-      load_pair(keys + t * line + p * block, wide, &even, &odd);
-      for (int g = 0; g < group; g++) {
-        const float* at = q + g * a->size + p * 2 * LANES;
-        sum[g] = add_product(sum[g], even, (floats)load(at));
-        sum[g] = add_product(sum[g], odd, (floats)load(at + LANES));
-      }
+  const int64_t line = a->size * (wide ? 4 : 2);
+  for (int64_t t = a->from; t < a->to; t += 4) {
+    const char* columns[4];
+    for (int c = 0; c < 4; c++) { /* the last one again where there is no other */
+      const int64_t at = t + c < a->to ? t + c : a->to - 1;
+      columns[c] = keys + at * line;
+      fetch(a->next_keys + at * line, line);
     }
-    for (int g = 0; g < group; g++) scores[g * stride + t - a->from] = total(sum[g]);
+    score_four(a, columns, q, scores + t - a->from, stride, group, wide);
   }
 }
 
@@ -99,23 +97,23 @@ static float weights_of(float* scores, int64_t count, int64_t padded) {
 
 INLINE void mix(const attention* a, const char* values, const float* weights,
                 int64_t stride, float* mixed, int group, int wide) {
-  const int64_t block = 2 * LANES * (wide ? 4 : 2), pairs = a->size / (2 * LANES);
-  const int64_t line = pairs * block;
-  for (int64_t p = 0; p < pairs; p++) {
+  const int64_t line = a->size * (wide ? 4 : 2);
+  for (int64_t i = 0; i < a->size; i += 2 * LANES) {
     floats sum[GROUP_MAX][2];
     for (int g = 0; g < group; g++) sum[g][0] = sum[g][1] = all(0.0f);
     for (int64_t t = a->from; t < a->to; t++) {
-      floats even, odd;
-      load_pair(values + t * line + p * block, wide, &even, &odd);
+      const floats first = numbers_at(values + t * line, i, wide);
+      const floats second = numbers_at(values + t * line, i + LANES, wide);
+      if (i == 0) fetch(a->next_values + t * line, line);
       for (int g = 0; g < group; g++) {
         const floats w = all(weights[g * stride + t - a->from]);
-        sum[g][0] = add_product(sum[g][0], even, w);
-        sum[g][1] = add_product(sum[g][1], odd, w);
+        sum[g][0] = add_product(sum[g][0], first, w);
+        sum[g][1] = add_product(sum[g][1], second, w);
       }
     }
     for (int g = 0; g < group; g++) {
-      store(mixed + g * a->size + p * 2 * LANES, sum[g][0]);
-      store(mixed + g * a->size + p * 2 * LANES + LANES, sum[g][1]);
+      store(mixed + g * a->size + i, sum[g][0]);
+      store(mixed + g * a->size + i + LANES, sum[g][1]);
     }
   }
 }
@@ -125,20 +123,14 @@ INLINE void attend_group(const attention* a, int64_t head, int group, int wide,
                          float* scratch) {
   const int64_t count = a->to - a->from, size = a->size;
   const int64_t stride = (count + LANES - 1) / LANES * LANES;
-  float *q = scratch, *mixed = q + GROUP_MAX * size, *scores = mixed + GROUP_MAX * size;
-  const int64_t plane = a->columns * size * (wide ? 4 : 2);
-  const int64_t kv = head / (a->heads / a->kv_heads);
-  for (int g = 0; g < group; g++)
-    arrange(a->queries + (head + g) * size, q + g * size, size, wide, 0);
-  scores_of(a, a->keys + kv * plane, q, scores, stride, group, wide);
+  const float* q = a->queries + head * size;
+  float *out = a->out + head * size, *scores = scratch;
+  scores_of(a, a->keys, q, scores, stride, group, wide);
   float sums[GROUP_MAX];
   for (int g = 0; g < group; g++) sums[g] = weights_of(scores + g * stride, count, stride);
-  mix(a, a->values + kv * plane, scores, stride, mixed, group, wide);
-  for (int g = 0; g < group; g++) {
-    float* to = a->out + (head + g) * size;
-    arrange(mixed + g * size, to, size, wide, 1);
-    for (int64_t i = 0; i < size; i++) to[i] /= sums[g];
-  }
+  mix(a, a->values, scores, stride, out, group, wide);
+  for (int g = 0; g < group; g++)
+    for (int64_t i = 0; i < size; i++) out[g * size + i] /= sums[g];
 }
 
 INLINE void attend_groups(const attention* a, int64_t kv, int wide, float* scratch) {
@@ -161,7 +153,7 @@ static int attend(const attention* a, int64_t kv, int wide) {
     return 1;
   }
   const int64_t stride = (a->to - a->from + LANES) / LANES * LANES;
-  float* scratch = malloc((size_t)(GROUP_MAX * (2 * a->size + stride)) * sizeof(float));
+  float* scratch = malloc((size_t)(GROUP_MAX * stride) * sizeof(float));
   if (scratch == NULL) return 0;
   if (wide)
     attend_groups(a, kv, 1, scratch);

@@ -8,11 +8,12 @@
 #include "noise.h"
 #include "product.h"
 #include "rows.h"
+#include "sort.h"
 #include "work.h"
 
 /* ---- products ---- */
 
-enum { ROWS_AT_ONCE = 128, MATRICES_MAX = 4 };
+enum { MATRICES_MAX = 4, ROWS_SHARED_FROM = 16 };
 
 typedef struct {
   product of[MATRICES_MAX];
@@ -34,32 +35,46 @@ static void product_parts(void* data, int64_t from, int64_t to) {
 
 /* A call's rows as the matrices want them; they live in one piece of memory. */
 typedef struct {
-  uint32_t* words;   /* [count, steps] */
-  float* row_scale;  /* [count] */
-  float* normalised; /* [inputs], one row */
+  uint32_t* words;  /* as `product.rows` */
+  float* row_scale; /* [count] */
 } prepared;
 
-static int make_room(prepared* room, int64_t count, int64_t steps, int64_t inputs) {
-  room->words = malloc((size_t)(count * (steps + 1) + inputs + 1) * 4);
-  room->row_scale = (float*)(room->words + count * steps);
-  room->normalised = room->row_scale + count;
+static int make_room(prepared* room, int64_t count, int64_t steps, kind k) {
+  const int64_t words = words_of_rows(count, steps, k);
+  room->words = malloc((size_t)(words + count) * 4);
+  room->row_scale = (float*)(room->words + words);
   return room->words != NULL;
 }
 
-static void prepare(const prepared* room, const float* rows, int64_t count, int64_t inputs,
-                    int64_t steps, const float* norm, float eps, XLA_FFI_DataType type) {
-  for (int64_t r = 0; r < count; r++) {
-    const float* row = rows + r * inputs;
-    uint32_t* to = room->words + r * steps;
-    if (norm != NULL) {
-      float* straight = type == XLA_FFI_DataType_F32 ? (float*)to : room->normalised;
-      normalise(row, norm, eps, inputs, straight);
-      row = straight;
-    }
-    if (type == XLA_FFI_DataType_U32) to_bfloat16(row, inputs, steps, (uint16_t*)to);
-    if (type == XLA_FFI_DataType_U16)
-      room->row_scale[r] = to_int14(row, inputs, steps, (int16_t*)to);
+typedef struct {
+  const prepared* room;
+  const float *rows, *norm;
+  int64_t count, inputs;
+  float eps;
+  kind k;
+} rows_task;
+
+/* A part is one row. */
+static void rows_parts(void* data, int64_t from, int64_t to) {
+  const rows_task* task = data;
+  for (int64_t r = from; r < to; r++) {
+    const float* row = task->rows + r * task->inputs;
+    const source s = source_of(row, task->inputs, task->norm, task->eps);
+    prepare(&s, r, task->count, task->room->words, task->room->row_scale, task->k);
   }
+}
+
+static XLA_FFI_Error* prepare_rows(const XLA_FFI_CallFrame* frame, rows_task* task) {
+  if (task->count >= ROWS_SHARED_FROM) return share(frame, rows_parts, task, task->count);
+  rows_parts(task, 0, task->count);
+  return NULL;
+}
+
+static kind kind_of(const XLA_FFI_CallFrame* frame) {
+  const XLA_FFI_DataType type = operand(frame, 2)->dtype;
+  return type == XLA_FFI_DataType_F32   ? FLOAT32
+         : type == XLA_FFI_DataType_U32 ? BFLOAT16
+                                        : INT8;
 }
 
 /* From how many alike the call's matrices are chosen: each is an operand. */
@@ -78,39 +93,39 @@ static int64_t chosen_of(const XLA_FFI_CallFrame* frame, int64_t choices, int64_
 
 static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item,
                                     const prepared* room) {
-  const XLA_FFI_Buffer *rows = operand(frame, 0), *norm = NULL;
-  const XLA_FFI_DataType type = operand(frame, 2)->dtype;
-  const int scaled = type == XLA_FFI_DataType_U16;
+  static void (*const strips[])(const product*, int64_t, int64_t, int64_t) = {
+      [FLOAT32] = strip_float32, [BFLOAT16] = strip_bfloat16, [INT8] = strip_int8};
+  const XLA_FFI_Buffer *rows = operand(frame, 0), *out = result(frame, 0);
+  const kind k = kind_of(frame);
   const float eps = attribute(frame, 0);
   const int64_t choices = choices_of(frame), chosen = chosen_of(frame, choices, item);
-  product_task task = {.matrices = frame->rets.size,
-                       .strip = type == XLA_FFI_DataType_F32   ? strip_float32
-                                : type == XLA_FFI_DataType_U32 ? strip_bfloat16
-                                                               : strip_int8};
-  if (eps >= 0.0f) norm = operand(frame, frame->args.size - choices + chosen);
+  product_task task = {.matrices = frame->rets.size, .strip = strips[k]};
   int64_t panels = 0;
   for (int64_t m = 0; m < task.matrices; m++) {
     const XLA_FFI_Buffer* matrix = operand(frame, 2 + m * choices + chosen);
-    const XLA_FFI_Buffer* out = result(frame, m);
     product* p = &task.of[m];
+    out = result(frame, m);
     *p = (product){.count = axis(out, 2), .outputs = axis(out, 1),
                    .steps = axis(matrix, 2), .rows = room->words,
                    .row_scale = room->row_scale};
-    p->panels = address(matrix, 3, out, 2, item, scaled ? 2 : 4);
+    p->panels = address(matrix, 3, out, 2, item, k == INT8 ? 2 : 4);
     p->out = (float*)out->data + item * p->count * p->outputs;
-    if (scaled) {
+    if (k == INT8) {
       const int64_t at = 2 + (task.matrices + m) * choices + chosen;
       p->scale = address(operand(frame, at), 1, out, 2, item, 4);
     }
-    if (room->words == NULL) p->rows = address(rows, 2, out, 2, item, 4);
     panels += task.panels[m] = axis(matrix, 3);
   }
-  const XLA_FFI_Buffer* out = result(frame, 0);
-  const product* p = &task.of[0];
-  if (room->words != NULL)
-    prepare(room, address(rows, 2, out, 2, item, 4), p->count, axis(rows, 1), p->steps,
-            norm == NULL ? NULL : address(norm, 1, out, 2, item, 4), eps, type);
-  task.blocks = (p->count + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
+  rows_task before = {.room = room, .count = axis(rows, 2), .inputs = axis(rows, 1),
+                      .eps = eps, .k = k};
+  before.rows = address(rows, 2, out, 2, item, 4);
+  if (eps >= 0.0f) {
+    const XLA_FFI_Buffer* norm = operand(frame, frame->args.size - choices + chosen);
+    before.norm = address(norm, 1, out, 2, item, 4);
+  }
+  XLA_FFI_Error* error = prepare_rows(frame, &before);
+  if (error != NULL) return error;
+  task.blocks = (before.count + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
   return share(frame, product_parts, &task, panels * task.blocks);
 }
 
@@ -149,8 +164,7 @@ XLA_FFI_Error* jaxdecode_product(XLA_FFI_CallFrame* frame) {
   if (error != NULL) return error;
   const XLA_FFI_Buffer *rows = operand(frame, 0), *matrix = operand(frame, 2);
   prepared room = {0};
-  if ((matrix->dtype != XLA_FFI_DataType_F32 || attribute(frame, 0) >= 0.0f) &&
-      !make_room(&room, axis(rows, 2), axis(matrix, 2), axis(rows, 1)))
+  if (!make_room(&room, axis(rows, 2), axis(matrix, 2), kind_of(frame)))
     return refuse(frame, "jaxdecode_product: no memory for the rows");
   const int64_t items = items_in(result(frame, 0), 2);
   for (int64_t item = 0; item < items && error == NULL; item++)
@@ -167,30 +181,42 @@ typedef struct {
   atomic_int out_of_memory;
 } attention_task;
 
-/* A part is one key head of one token. */
+/* Where a part's key head begins; a part is one key head of one token. */
+static int64_t head_at(const attention_task* task, const XLA_FFI_Buffer* kept,
+                       int64_t part) {
+  const int64_t kv_heads = axis(kept, 3), item = part / kv_heads, layers = axis(kept, 4);
+  const int32_t asked = *(const int32_t*)address(task->layers, 0, task->out, 2, item, 4);
+  const int64_t layer = asked < 0 ? 0 : asked < layers ? asked : layers - 1;
+  return item_of(kept, 4, task->out, 2, item) +
+         (layer * kv_heads + part % kv_heads) * product_of_last(kept, 2);
+}
+
 static void attention_parts(void* data, int64_t from, int64_t to) {
   attention_task* task = data;
-  const int64_t kv_heads = axis(task->keys, 3), layers = axis(task->keys, 4);
-  const int64_t layer_size = product_of_last(task->keys, 3);
+  const int64_t kv_heads = axis(task->keys, 3), columns = axis(task->keys, 2);
   const int wide = task->keys->dtype == XLA_FFI_DataType_F32, bytes = wide ? 4 : 2;
+  const char *keys = task->keys->data, *values = task->values->data;
+  int64_t key = head_at(task, task->keys, from), value = head_at(task, task->values, from);
   for (int64_t part = from; part < to; part++) {
-    const int64_t item = part / kv_heads, columns = axis(task->keys, 2);
+    const int64_t item = part / kv_heads, next = part + 1 < to ? part + 1 : part;
     const int64_t at = *(const int32_t*)address(task->positions, 0, task->out, 2, item, 4);
-    int64_t layer = *(const int32_t*)address(task->layers, 0, task->out, 2, item, 4);
-    layer = layer < 0 ? 0 : layer < layers ? layer : layers - 1;
-    const int64_t skip = layer * layer_size * bytes;
+    const int64_t next_key = head_at(task, task->keys, next);
+    const int64_t next_value = head_at(task, task->values, next);
     const attention a = {
         .queries = address(task->queries, 2, task->out, 2, item, 4),
-        .keys = (const char*)address(task->keys, 4, task->out, 2, item, bytes) + skip,
-        .values = (const char*)address(task->values, 4, task->out, 2, item, bytes) + skip,
+        .keys = keys + key * bytes,
+        .values = values + value * bytes,
+        .next_keys = keys + next_key * bytes,
+        .next_values = values + next_value * bytes,
         .out = (float*)task->out->data + item * product_of_last(task->out, 2),
         .heads = axis(task->out, 2),
         .kv_heads = kv_heads,
-        .columns = columns,
         .size = axis(task->out, 1),
         .from = task->window > 0 && at >= task->window ? at + 1 - task->window : 0,
         .to = at < columns ? at + 1 : columns};
     if (!attend(&a, part % kv_heads, wide)) atomic_store(&task->out_of_memory, 1);
+    key = next_key;
+    value = next_value;
   }
 }
 
@@ -252,6 +278,41 @@ XLA_FFI_Error* jaxdecode_best(XLA_FFI_CallFrame* frame) {
   error = share(frame, best_parts, &task, items_in(task.out, 1));
   if (error == NULL && atomic_load(&task.out_of_memory))
     return refuse(frame, "jaxdecode_best: no memory for the candidates");
+  return error;
+}
+
+/* ---- whole rows in order ---- */
+
+typedef struct {
+  const XLA_FFI_Buffer *rows, *values, *order;
+  atomic_int out_of_memory;
+} sort_task;
+
+static void sort_parts(void* data, int64_t from, int64_t to) {
+  sort_task* task = data;
+  const int64_t size = axis(task->order, 1);
+  placed* room = malloc((size_t)size * 2 * sizeof(placed));
+  if (room == NULL) atomic_store(&task->out_of_memory, 1);
+  for (int64_t item = from; item < to && room != NULL; item++)
+    sort_row(address(task->rows, 1, task->order, 1, item, 4), size, room,
+             (float*)task->values->data + item * size,
+             (int32_t*)task->order->data + item * size);
+  free(room);
+}
+
+/* (rows float32 [.., V]) -> float32 [.., V] in order, int32 [.., V] where each was. */
+XLA_FFI_Error* jaxdecode_sort(XLA_FFI_CallFrame* frame) {
+  if (is_question(frame)) return NULL;
+  XLA_FFI_Error* error = expect(frame, "jaxdecode_sort: other operands or results",
+                                (expected[]){{TYPE(F32), 1}, {0}},
+                                (expected[]){{TYPE(F32), 1}, {TYPE(S32), 1}, {0}});
+  if (error != NULL) return error;
+  sort_task task = {.rows = operand(frame, 0), .values = result(frame, 0),
+                    .order = result(frame, 1)};
+  atomic_init(&task.out_of_memory, 0);
+  error = share(frame, sort_parts, &task, items_in(task.order, 1));
+  if (error == NULL && atomic_load(&task.out_of_memory))
+    return refuse(frame, "jaxdecode_sort: no memory for a row");
   return error;
 }
 

@@ -1,8 +1,8 @@
 """The kernels as a shared library: compiled once per machine, then loaded.
 
 XLA's own products on CPU leave half of the memory bandwidth and of the arithmetic unused
-for a few rows (see `kernels.c`). Where a C compiler and AVX2 or better are found, a
-library is built from the sources beside this file, kept in the cache folder and handed
+for a few rows (see `kernels.c`). Where a C compiler and AVX2, AVX-512 or NEON are found,
+a library is built from the sources beside this file, kept in the cache folder and handed
 to XLA as a custom call. Where not, everything goes through XLA, slower and just as right.
 A kept library is checked before it is loaded (`kept.py`) and built again if it is damaged
 or another user's.
@@ -33,12 +33,16 @@ from jaxdecode.core.platform import Platform, backend
 from jaxdecode.native.kept import is_whole, seal
 
 VARIABLE = "JAXDECODE_NATIVE"
-SOURCES = ("simd.h", "work.h", "frame.h", "rows.h", "product.h", "attention.h")
-SOURCES += ("best.h", "noise.h", "kernels.c")
+SOURCES = ("simd.h", "simd_avx512.h", "simd_avx2.h", "simd_neon.h", "work.h")
+SOURCES += ("frame.h", "tile.h", "product.h", "rows.h", "attention.h", "best.h")
+SOURCES += ("sort.h", "noise.h", "kernels.c")
 HANDLERS = ("jaxdecode_product", "jaxdecode_attend")
-HANDLERS += ("jaxdecode_best", "jaxdecode_bounds")
-FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
+HANDLERS += ("jaxdecode_best", "jaxdecode_sort", "jaxdecode_bounds")
+FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared")
 FLAGS += ("-fno-math-errno", "-fno-trapping-math")  # or rounding is not vectorised
+# What names this very processor to a compiler, for each machine that has kernels.
+PROCESSOR = {"x86_64": "-march=native", "amd64": "-march=native"}
+PROCESSOR |= {"aarch64": "-mcpu=native", "arm64": "-mcpu=native"}
 COMPILE_SECONDS_MAX = 120
 
 
@@ -67,7 +71,7 @@ def why_unavailable() -> str:
 @functools.cache
 def _load() -> str:
     """Build, load and register the kernels; return what prevented it, or ""."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    if platform.machine().lower() not in PROCESSOR:
         return f"no kernels for {platform.machine()}"
     try:
         library = ctypes.CDLL(str(_built()))
@@ -119,10 +123,14 @@ def _compiler() -> tuple[str, ...]:
 _COMPILERS = ("cc", "gcc", "clang")
 
 
+def _flags() -> tuple[str, ...]:
+    return (*FLAGS, PROCESSOR[platform.machine().lower()])
+
+
 def _compile(compiler: tuple[str, ...], made: Path) -> None:
     here = Path(__file__).parent
     shown = shlex.join(compiler)
-    command = [*compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", "-o", str(made)]
+    command = [*compiler, *_flags(), f"-I{jax.ffi.include_dir()}", "-o", str(made)]
     try:
         done = subprocess.run(
             [*command, str(here / SOURCES[-1]), "-lm"],
@@ -147,5 +155,5 @@ def _fingerprint(compiler: tuple[str, ...]) -> str:
     here = Path(__file__).parent
     parts = [(here / name).read_bytes() for name in SOURCES]
     parts += [jaxlib_version.__version__.encode(), processor().encode()]
-    parts += [os.fsencode(shlex.join(compiler)), " ".join(FLAGS).encode()]
+    parts += [os.fsencode(shlex.join(compiler)), " ".join(_flags()).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

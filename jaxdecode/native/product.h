@@ -3,100 +3,102 @@
 A panel holds 32 outputs side by side, a word for each, and one line of such words per
 step along the inputs: a float32, two bfloat16, or two int8. A step loads a line, repeats
 one word of a row over all lanes, multiplies and adds; a tile of a few rows shares the
-line. Each output is one sum in the order of the inputs, however many rows there are, so
-a row's result does not depend on its neighbours. */
+line. All rows pass a block of lines before the next one: it stays in the first-level
+cache, and sums wait in memory meanwhile. Each output is one sum in the order of the
+inputs, however many rows there are, so a row's result does not depend on its
+neighbours. */
 
 #pragma once
 
 #include <string.h>
 
 #include "simd.h"
+#include "tile.h"
 
-
-typedef enum { FLOAT32, BFLOAT16, INT8 } kind;
-
-/* int8 times 14-bit rows: so many steps of two products fit into an int32. */
-enum { INT8_STEPS = 1024 };
+enum {
+  INT8_STEPS = 1024, /* of int8 times 14-bit rows, which fit into an int32 */
+  ROWS_AT_ONCE = 128,
+};
 
 typedef struct {
-  const uint32_t* rows;     /* [count, steps] words */
-  const char* panels;       /* [panel, steps, PANEL] words of word_bytes */
+  const uint32_t* rows;     /* [block, count, BLOCK] steps of words, see rows.h */
+  const char* panels;       /* [panel, steps, PANEL] words */
   const float* row_scale;   /* [count], int8 only */
   const float* scale;       /* [outputs], int8 only */
   float* out;               /* [count, outputs] */
   int64_t count, steps, outputs;
 } product;
 
-INLINE void put(float* to, const floats* values, int64_t left) {
-  float all_of_them[PANEL];
-  float* whole = left >= PANEL ? to : all_of_them;
-  for (int v = 0; v < VECTORS; v++) store(whole + v * LANES, values[v]);
-  if (left < PANEL) memcpy(to, all_of_them, (size_t)left * sizeof(float));
-}
-
-INLINE void scale_and_put(const product* p, float* to, const words* sums, int64_t row,
-                          int64_t output, int add) {
-  int64_t left = p->outputs - output < PANEL ? p->outputs - output : PANEL;
-  float values[PANEL];
-  for (int v = 0; v < VECTORS; v++) store(values + v * LANES, to_floats(sums[v]));
-  for (int64_t i = 0; i < left; i++) {
-    float scaled = values[i] * p->row_scale[row] * p->scale[output + i];
-    to[i] = add ? to[i] + scaled : scaled;
+/* All outputs of a panel for `rows` rows; few rows leave registers for wide tiles. */
+INLINE void tiles_across(const uint32_t* row, block b, words* sums, kind k, int rows) {
+  const int fitting = ROWS_MAX * TILE_VECTORS / rows;
+  const int width = fitting >= VECTORS ? VECTORS : TILE_VECTORS;
+  for (int v = 0; v < VECTORS; v += width) {
+    tile(row, &b, sums + v, k, rows, width);
+    b.first += width * LANES * word_bytes(k);
+    b.ahead += width * LANES * word_bytes(k);
   }
 }
 
-/* `rows` rows from `first` on, times one panel; `k` and `rows` are known here. */
-INLINE void tile(const product* p, int64_t panel, int64_t first, kind k, int rows) {
-  const int word_bytes = k == INT8 ? 2 : 4;
-  const char* line = p->panels + panel * p->steps * PANEL * word_bytes;
-  const uint32_t* row = p->rows + first * p->steps;
-  const int64_t output = panel * PANEL, most = k == INT8 ? INT8_STEPS : p->steps;
-  for (int64_t from = 0; from < p->steps; from += most) {
-    const int64_t to = p->steps - from < most ? p->steps : from + most;
-    words sum[ROWS_MAX][VECTORS];
-    for (int r = 0; r < rows; r++)
-      for (int v = 0; v < VECTORS; v++) sum[r][v] = zero();
-    for (int64_t i = from; i < to; i++, line += PANEL * word_bytes) {
-      words b[VECTORS];
-      for (int v = 0; v < VECTORS; v++) {
-        const char* at = line + v * LANES * word_bytes;
-        b[v] = k == INT8 ? widen(at) : load(at);
-      }
-      for (int r = 0; r < rows; r++) {
-        const words a = repeat(row[r * p->steps + i]);
-        for (int v = 0; v < VECTORS; v++)
-          sum[r][v] = k == FLOAT32    ? (words)multiply_add(a, b[v], sum[r][v])
-                      : k == BFLOAT16 ? dot_bfloat16(a, b[v], sum[r][v])
-                                      : dot_int16(a, b[v], sum[r][v]);
-      }
-    }
-    for (int r = 0; r < rows; r++) {
-      float* at = p->out + (first + r) * p->outputs + output;
-      if (k == INT8)
-        scale_and_put(p, at, sum[r], first + r, output, from > 0);
-      else
-        put(at, (const floats*)sum[r], p->outputs - output);
-    }
-  }
-}
-
-/* Rows `first` to `end` times one panel, in tiles of about equal height. */
-INLINE void strip(const product* p, int64_t panel, int64_t first, int64_t end, kind k) {
-  const int64_t tiles = (end - first + ROWS_MAX - 1) / ROWS_MAX;
-  const int64_t height = (end - first + tiles - 1) / tiles;
-  for (; first < end; first += height) {
-    switch (end - first < height ? end - first : height) {
-      case 1: tile(p, panel, first, k, 1); break;
-      case 2: tile(p, panel, first, k, 2); break;
-#if ROWS_MAX > 2
-      case 3: tile(p, panel, first, k, 3); break;
-      case 4: tile(p, panel, first, k, 4); break;
-      case 5: tile(p, panel, first, k, 5); break;
-      case 6: tile(p, panel, first, k, 6); break;
-      case 7: tile(p, panel, first, k, 7); break;
-      case 8: tile(p, panel, first, k, 8); break;
+/* `count` rows times a block, in tiles of about equal height, each of which fetches its
+   share of the block that follows. */
+INLINE void pass(const uint32_t* row, const char* first, int64_t steps, words* sums,
+                 kind k, int64_t count) {
+  int64_t tiles = (count + ROWS_MAX - 1) / ROWS_MAX;
+  block b = {first, first + BLOCK * line_bytes(k), steps, line_bytes(k) / tiles};
+  for (; tiles > 0; tiles--) {
+    const int64_t rows = (count + tiles - 1) / tiles;
+    switch (rows) {
+      case 1: tiles_across(row, b, sums, k, 1); break;
+      case 2: tiles_across(row, b, sums, k, 2); break;
+      case 3: tiles_across(row, b, sums, k, 3); break;
+      case 4: tiles_across(row, b, sums, k, 4); break;
+      case 5: tiles_across(row, b, sums, k, 5); break;
+      case 6: tiles_across(row, b, sums, k, 6); break;
+#if ROWS_MAX > 6
+      case 7: tiles_across(row, b, sums, k, 7); break;
+      case 8: tiles_across(row, b, sums, k, 8); break;
+      case 9: tiles_across(row, b, sums, k, 9); break;
+      case 10: tiles_across(row, b, sums, k, 10); break;
+      case 11: tiles_across(row, b, sums, k, 11); break;
+      case 12: tiles_across(row, b, sums, k, 12); break;
 #endif
     }
+    row += rows * BLOCK * words_of(k);
+    sums += rows * VECTORS;
+    count -= rows;
+    b.ahead += b.stride * steps;
+  }
+}
+
+/* Writes the sums of one row; those of int8 are scaled, and added if `more`. */
+INLINE void put(const product* p, int64_t row, int64_t output, const words* sums, kind k,
+                int more) {
+  const int64_t left = p->outputs - output < PANEL ? p->outputs - output : PANEL;
+  float* to = p->out + row * p->outputs + output;
+  float values[PANEL];
+  for (int v = 0; v < VECTORS; v++)
+    store(values + v * LANES, k == INT8 ? to_floats(sums[v]) : (floats)sums[v]);
+  for (int64_t i = 0; k == INT8 && i < left; i++) {
+    const float scaled = values[i] * p->row_scale[row] * p->scale[output + i];
+    values[i] = more ? to[i] + scaled : scaled;
+  }
+  memcpy(to, values, (size_t)left * sizeof(float));
+}
+
+/* Rows `first` to `end`, at most ROWS_AT_ONCE, times one panel. */
+INLINE void strip(const product* p, int64_t panel, int64_t first, int64_t end, kind k) {
+  const char* lines = p->panels + panel * p->steps * line_bytes(k);
+  const int64_t most = k == INT8 ? INT8_STEPS : p->steps, count = end - first;
+  words sums[ROWS_AT_ONCE * VECTORS];
+  for (int64_t from = 0; from < p->steps; from += most) {
+    const int64_t to = p->steps - from < most ? p->steps : from + most;
+    memset(sums, 0, (size_t)(count * VECTORS) * sizeof(words));
+    for (int64_t at = from; at < to; at += BLOCK)
+      pass(p->rows + (at / BLOCK * p->count + first) * BLOCK * words_of(k),
+           lines + at * line_bytes(k), to - at < BLOCK ? to - at : BLOCK, sums, k, count);
+    for (int64_t r = 0; r < count; r++)
+      put(p, first + r, panel * PANEL, sums + r * VECTORS, k, from > 0);
   }
 }
 

@@ -1,4 +1,6 @@
-"""What a draw asks of a whole row, by the kernels: its best, and bounds of scores."""
+"""What a draw asks of a whole row, by the kernels: its best, its order, and bounds."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,33 @@ def best_indices(row: jax.Array, maxima: jax.Array, chunk: int, k: int) -> jax.A
     call = jax.ffi.ffi_call("jaxdecode_best", result, vmap_method="expand_dims")
     given = vary_alike(row, maxima)
     return vary_like(call(*given, chunk=np.int64(chunk)), given)
+
+
+@jax.custom_jvp
+def sorted_row(row: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return all entries of a row and their indices, in the order of `best_indices`.
+
+    Args:
+      row: float32 [V].
+
+    Returns:
+      float32 [V], and int32 [V].
+    """
+    values = jax.ShapeDtypeStruct(row.shape, jnp.float32)
+    order = jax.ShapeDtypeStruct(row.shape, jnp.int32)
+    call = jax.ffi.ffi_call(
+        "jaxdecode_sort", (values, order), vmap_method="expand_dims"
+    )
+    given = vary_alike(row)
+    values, order = vary_like(tuple(call(*given)), given)
+    return values, order
+
+
+@sorted_row.defjvp
+def _sorted_row_jvp(primals: Any, tangents: Any) -> Any:
+    values, order = sorted_row(*primals)
+    none = np.zeros(order.shape, jax.dtypes.float0)
+    return (values, order), (tangents[0][order], none)
 
 
 def bound_maxima(

@@ -5,9 +5,10 @@ thread is busy it does the whole work itself. */
 
 #pragma once
 
-#include <immintrin.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+
+#include "simd.h"
 
 #include "xla/ffi/api/c_api.h"
 
@@ -84,7 +85,7 @@ static XLA_FFI_Error* share(const XLA_FFI_CallFrame* frame, work_function* funct
     }
   }
   take_parts(w);
-  while (atomic_load(&w->done) < parts) _mm_pause();
+  while (atomic_load(&w->done) < parts) relax();
   leave(w);
   return error;
 }

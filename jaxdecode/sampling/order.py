@@ -2,7 +2,7 @@
 
 Two ways to the same order: the k best of a row, found by the maxima of its chunks, and
 the whole row sorted. Equal values tie, +0 and -0 too, and ties go to the lower id, so
-the k best are a prefix of the sorted row. Where there is a kernel it finds the k best.
+the k best are a prefix of the sorted row. Where there are kernels they do both.
 """
 
 import math
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core.platform import Platform
-from jaxdecode.native import best_indices, current_platform
+from jaxdecode.native import best_indices, current_platform, sorted_row
 from jaxdecode.sampling.network import network_sort
 from jaxdecode.sampling.stats import CHUNK, chunk_maxima, chunked
 
@@ -63,6 +63,8 @@ def sort(
     for 131072 entries (jaxlib 0.10.2). On TPU and GPU a network of exchanges sorts.
     """
     platform = current_platform() if platform is None else platform
+    if platform.kernels and row.shape[0] >= 8 * CHUNK:
+        return sorted_row(row)
     if not platform.sorts_words:
         return _sort_by_network(row)
     fixed = jax.lax.stop_gradient(row)

@@ -11,6 +11,7 @@ from jaxdecode.native.product import INT14
 
 KINDS = ["float32", "bfloat16", "int8"]
 SHAPES = [(32, 64), (37, 24), (1, 2), (101, 33), (96, 1)]
+LONG = [(37, 331), (5, 2311)]  # several blocks of steps; int8 sums in two pieces
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -43,8 +44,8 @@ def multiply(rows, stored, scale):
 
 
 @EVERY_KIND
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 19, 131])
+@pytest.mark.parametrize("shape", SHAPES + LONG)
+@pytest.mark.parametrize("count", [1, 2, 7, 12, 13, 19, 131])
 def test_a_product_equals_the_sum_of_its_terms(kind, shape, count):
     stored, scale, numbers = matrix_of(kind, shape)
     rows = rows_of(count, shape[1])
@@ -58,10 +59,10 @@ def test_a_product_equals_the_sum_of_its_terms(kind, shape, count):
 
 @EVERY_KIND
 def test_a_row_has_the_same_bits_in_every_company(kind):
-    stored, scale, _ = matrix_of(kind, (101, 65))
-    rows = rows_of(150, 65)
+    stored, scale, _ = matrix_of(kind, (101, 601))
+    rows = rows_of(150, 601)
     whole = np.asarray(multiply(jnp.asarray(rows), stored, scale))
-    for first, count in [(0, 1), (3, 2), (7, 8), (11, 13), (20, 130)]:
+    for first, count in [(0, 1), (3, 2), (7, 8), (9, 12), (11, 13), (20, 130)]:
         part = multiply(jnp.asarray(rows[first : first + count]), stored, scale)
         np.testing.assert_array_equal(part, whole[first : first + count])
 

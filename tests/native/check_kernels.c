@@ -1,0 +1,198 @@
+/* Calls the kernels as XLA would, and compares with sums written out in float64.
+
+Compiled together with them for a processor that runs no Python here. Ends with status 0
+and one line per kernel that is right. */
+
+#include <math.h>
+#include <stdio.h>
+
+#include "kernels.c"
+
+enum { KINDS = 3, GROUPS = 3, HEADS = 2, SIZE = 64, COLUMNS = 37, LAYERS = 2 };
+
+static XLA_FFI_Error* one_thread(XLA_FFI_ThreadPool_NumThreads_Args* ask) {
+  *ask->num_threads = 1;
+  return NULL;
+}
+
+static XLA_FFI_Error* complain(XLA_FFI_Error_Create_Args* ask) {
+  printf("refused: %s\n", ask->message);
+  exit(2);
+}
+
+/* An array of one type, with as many axes as are not 0. */
+typedef struct {
+  XLA_FFI_Buffer buffer;
+  int64_t dims[6];
+} array;
+
+static array of(XLA_FFI_DataType type, void* data, const int64_t dims[6]) {
+  array a = {.buffer = {.dtype = type, .data = data}};
+  for (; a.buffer.rank < 6 && dims[a.buffer.rank] > 0; a.buffer.rank++)
+    a.dims[a.buffer.rank] = dims[a.buffer.rank];
+  return a;
+}
+#define ARRAY(type, data, ...) \
+  of(XLA_FFI_DataType_##type, data, (const int64_t[6]){__VA_ARGS__})
+
+static void call(XLA_FFI_Handler* kernel, array* operands, int64_t count, array* result,
+                 XLA_FFI_DataType type, void* attribute) {
+  XLA_FFI_Api api = {.XLA_FFI_Error_Create = complain,
+                     .XLA_FFI_ThreadPool_NumThreads = one_thread};
+  void *given[8], *results[1] = {&result->buffer};
+  for (int64_t i = 0; i < count; i++) {
+    operands[i].buffer.dims = operands[i].dims;
+    given[i] = &operands[i].buffer;
+  }
+  result->buffer.dims = result->dims;
+  XLA_FFI_Scalar scalar = {type, attribute};
+  void* attributes[1] = {&scalar};
+  XLA_FFI_CallFrame frame = {.api = &api, .stage = XLA_FFI_ExecutionStage_EXECUTE};
+  frame.args.size = count, frame.args.args = given;
+  frame.rets.size = 1, frame.rets.rets = results;
+  frame.attrs.size = 1, frame.attrs.attrs = attributes;
+  kernel(&frame);
+}
+
+static uint32_t state = 1;
+static float number(void) { /* in [-1, 1) */
+  state = state * 1664525u + 1013904223u;
+  return (float)(int32_t)state / 2147483648.0f;
+}
+
+static void* numbers(int64_t count) {
+  float* made = malloc((size_t)count * 4);
+  for (int64_t i = 0; i < count; i++) made[i] = number();
+  return made;
+}
+
+static float of_bfloat16(uint32_t bits) {
+  bits <<= 16;
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
+static void must_be_near(const char* what, double got, double wanted, double slack) {
+  if (fabs(got - wanted) <= slack) return;
+  printf("%s: %.9g, not %.9g\n", what, got, wanted);
+  exit(1);
+}
+
+/* Element `o`, `i` of a matrix in panels of `steps` steps. */
+static double element(const void* panels, int64_t steps, int64_t o, int64_t i, kind k) {
+  const int64_t line = o / PANEL * steps;
+  if (k == FLOAT32) return ((const float*)panels)[(line + i) * PANEL + o % PANEL];
+  const int64_t at = ((line + i / 2) * PANEL + o % PANEL) * 2 + i % 2;
+  if (k == BFLOAT16) return of_bfloat16(((const uint16_t*)panels)[at]);
+  return ((const int8_t*)panels)[at];
+}
+
+static void check_product(kind k, int64_t count, int64_t outputs, int64_t inputs) {
+  static const XLA_FFI_DataType types[KINDS] = {
+      XLA_FFI_DataType_F32, XLA_FFI_DataType_U32, XLA_FFI_DataType_U16};
+  const int64_t panels = (outputs + PANEL - 1) / PANEL;
+  const int64_t steps = k == FLOAT32 ? inputs : (inputs + 1) / 2;
+  float *rows = numbers(count * inputs), *words = numbers(panels * steps * PANEL);
+  float *scale = numbers(outputs), *out = numbers(count * outputs);
+  for (int64_t i = 0; k == BFLOAT16 && i < 2 * panels * steps * PANEL; i++)
+    ((uint16_t*)words)[i] = (uint16_t)bfloat16_of(number());
+  for (int64_t i = 0; k == INT8 && i < 2 * panels * steps * PANEL; i++)
+    ((int8_t*)words)[i] = (int8_t)(127 * number());
+  int32_t chosen = 0;
+  float eps = -1.0f;
+  array operands[4] = {ARRAY(F32, rows, count, inputs), ARRAY(S32, &chosen, 0),
+                       of(types[k], words, (const int64_t[6]){panels, steps, PANEL}),
+                       ARRAY(F32, scale, outputs)};
+  array result = ARRAY(F32, out, count, outputs);
+  call(jaxdecode_product, operands, k == INT8 ? 4 : 3, &result, XLA_FFI_DataType_F32, &eps);
+  for (int64_t r = 0; r < count; r++)
+    for (int64_t o = 0; o < outputs; o++) {
+      double sum = 0, size = 0, by = k == INT8 ? scale[o] : 1;
+      for (int64_t i = 0; i < inputs; i++) {
+        float value = rows[r * inputs + i];
+        if (k == BFLOAT16) value = of_bfloat16(bfloat16_of(value));
+        const double term = value * element(words, steps, o, i, k) * by;
+        sum += term, size += fabs(term);
+      }
+      const double slack = size * (k == INT8 ? 2.0 / INT14_MAX : 1e-6) + 1e-6;
+      must_be_near("product", out[r * outputs + o], sum, slack);
+    }
+  free(rows), free(words), free(scale), free(out);
+}
+
+static void check_attention(int wide, int32_t position) {
+  const int64_t heads = HEADS * GROUPS, kept = LAYERS * HEADS * COLUMNS * SIZE;
+  float *q = numbers(heads * SIZE), *keys = numbers(kept), *values = numbers(kept);
+  float* out = numbers(heads * SIZE);
+  uint16_t *short_keys = malloc(2 * kept), *short_values = malloc(2 * kept);
+  for (int64_t i = 0; !wide && i < kept; i++) {
+    keys[i] = of_bfloat16(short_keys[i] = (uint16_t)bfloat16_of(keys[i]));
+    values[i] = of_bfloat16(short_values[i] = (uint16_t)bfloat16_of(values[i]));
+  }
+  const XLA_FFI_DataType type = wide ? XLA_FFI_DataType_F32 : XLA_FFI_DataType_U16;
+  const int64_t dims[6] = {1, LAYERS, HEADS, COLUMNS, SIZE};
+  int32_t layer = 1;
+  int64_t window = 0;
+  array operands[5] = {ARRAY(F32, q, 1, heads, SIZE),
+                       of(type, wide ? (void*)keys : short_keys, dims),
+                       of(type, wide ? (void*)values : short_values, dims),
+                       ARRAY(S32, &position, 1), ARRAY(S32, &layer, 0)};
+  array result = ARRAY(F32, out, 1, heads, SIZE);
+  call(jaxdecode_attend, operands, 5, &result, XLA_FFI_DataType_S64, &window);
+  for (int64_t h = 0; h < heads; h++) {
+    const int64_t from = (layer * HEADS + h / GROUPS) * COLUMNS * SIZE;
+    double weights[COLUMNS], sum = 0;
+    for (int64_t t = 0; t <= position; t++) {
+      double score = 0;
+      for (int64_t i = 0; i < SIZE; i++)
+        score += (double)q[h * SIZE + i] * keys[from + t * SIZE + i];
+      sum += weights[t] = exp(score);
+    }
+    for (int64_t i = 0; i < SIZE; i++) {
+      double mixed = 0;
+      for (int64_t t = 0; t <= position; t++)
+        mixed += weights[t] * values[from + t * SIZE + i];
+      must_be_near("attention", out[h * SIZE + i], mixed / sum, 2e-6);
+    }
+  }
+  free(q), free(keys), free(values), free(out), free(short_keys), free(short_values);
+}
+
+static void check_bounds(void) {
+  enum { ENTRIES = 200, CHUNK = 64, CHUNKS = 4 };
+  float *row = numbers(ENTRIES), reached = -INFINITY, out[CHUNKS];
+  uint32_t key[2] = {17, 42};
+  int64_t chunk = CHUNK;
+  array operands[3] = {ARRAY(F32, row, ENTRIES), ARRAY(U32, key, 2), ARRAY(F32, &reached, 0)};
+  array result = ARRAY(F32, out, CHUNKS);
+  call(jaxdecode_bounds, operands, 3, &result, XLA_FFI_DataType_S64, &chunk);
+  for (int64_t c = 0; c < CHUNKS; c++) {
+    double most = -INFINITY;
+    for (uint32_t i = c * CHUNK; i < (c + 1) * CHUNK && i < ENTRIES; i++) {
+      const counters hash = threefry(key[0], key[1], (counters){0} + i);
+      const double u = (hash[0] >> 9) / 8388608.0;
+      const double noise = -log(-log(u > 0 ? u : 1e-38));
+      must_be_near("bound", fmin(out[c], row[i] + noise), row[i] + noise, 0);
+      most = fmax(most, row[i] + noise);
+    }
+    must_be_near("bound", out[c], most + 0.5, 0.5);
+  }
+  free(row);
+}
+
+int main(void) {
+  static const int64_t counts[] = {1, 2, 3, 5, 6, 7, 13, 131};
+  for (kind k = FLOAT32; k <= INT8; k++)
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+      check_product(k, counts[i], 37, 331);
+  check_product(INT8, 3, 5, 2311);
+  printf("product\n");
+  for (int wide = 0; wide < 2; wide++)
+    for (int32_t position = 0; position < COLUMNS; position += 9)
+      check_attention(wide, position);
+  printf("attention\n");
+  check_bounds();
+  printf("bounds\n");
+  return 0;
+}
