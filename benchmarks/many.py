@@ -16,7 +16,7 @@ import resource
 import tempfile
 import time
 
-from measure import report
+from measure import plot_option, report
 
 import jaxdecode as jd
 from jaxdecode.engine.batch import Defaults, run_batch
@@ -97,6 +97,7 @@ def main():
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--slots", type=int, default=32)
     parser.add_argument("--no-save", action="store_true")
+    plot_option(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source, target = (pathlib.Path(folder) / name for name in ("in", "out"))
@@ -109,6 +110,7 @@ def main():
         "many",
         rows,
         save=not options.no_save,
+        plot=options.plot,
         options=vars(options),
         lines=lines,
         failed=summary.failed,

@@ -134,6 +134,7 @@ PLOTS: dict[str, Lines | Bars] = {
     "decode": Lines("batch", "tokens/s", ("who",), panel="dtype"),
     "engine": Bars("who", ("tokens_per_second",)),
     "history": Bars("link", ("link_ms",)),
+    "many": Lines("requests", "requests_per_second", ()),
     "prefill": Lines("prompt tokens", "prompt tokens/s", ("who",), panel="dtype"),
     "quality": Bars("text", ("mean KL, nats",), ("precision",)),
     "sampler": Bars("mode", ("ms",), ("who",), panel="rows", log=True),

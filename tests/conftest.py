@@ -53,7 +53,8 @@ def _compile(
     A third of all programs are small ones that many files need. They are kept here since
     `_forget_programs` clears what JAX keeps. Code lines do not count, options do.
     """
-    if host_callbacks:  # they belong to one call
+    # Callbacks belong to one call; a program that was written down once cannot be again.
+    if host_callbacks or not _as_cheap_as_can_be:
         return _original(backend, module, devices, options, host_callbacks)
     digest = hashlib.sha256(str(module).encode())
     digest.update(options.SerializeAsString())

@@ -113,7 +113,9 @@ def compile_and_keep(folder: Path, name: str, lowered: Any) -> Callable[..., Any
     """
     with _without_jax_cache():
         program = lowered.compile()
-    with contextlib.suppress(OSError, ValueError, NotImplementedError):
+    # A program that cannot be written down is compiled at each start.
+    writing = (OSError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError)
+    with contextlib.suppress(*writing):
         parts = serialize_executable.serialize(program)
         body = pickle.dumps(parts)
         _write(folder / f"{name}{SUFFIX}", FORMAT + hashlib.sha256(body).digest(), body)

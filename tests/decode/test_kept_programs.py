@@ -3,90 +3,146 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
+import jaxdecode as jd
+from jaxdecode.core.pytree import pytree
+from jaxdecode.decode import kept_programs, programs, streaming
+from tests import tiny
+
+# Without XLA's optimizations programs cannot be written down.
+pytestmark = pytest.mark.optimized
+SAMPLER = jd.Temperature(0.9)
 PROGRAM = """
 import sys
-import jax, numpy as np
 import jaxdecode as jd
-from tests import tiny
 from jaxdecode.decode import programs
-exec(sys.argv[2])
-folder = jd.enable_compilation_cache(sys.argv[1])
-traced = []
-run = programs._run
+from tests import tiny
+jd.enable_compilation_cache(sys.argv[1])
+run, traced = programs._run, []
 programs._run = lambda *args: traced.append(1) or run(*args)
-model = tiny.llama()
-sampler = jd.joint(temperature=0.9, top_k=5)
-prompts = [[1, 2, 3], [4, 5, 6, 7], [8]]
-out = jd.generate(model, prompts, 3, sampler=sampler, max_new_tokens=8)
-pieces = list(jd.stream(model, prompts, 3, sampler=sampler, max_new_tokens=8))
-again = np.concatenate([piece.tokens for piece in pieces], axis=1)
-if sys.argv[3]:
-  with jax.default_matmul_precision(sys.argv[3]):
-    jd.generate(model, prompts, 3, sampler=sampler, max_new_tokens=8)
-print(len(traced), np.asarray(out.tokens).tolist() == again.tolist(), out.tokens.tolist())
+sampler = jd.Temperature(0.9)
+pieces = jd.stream(tiny.llama(), [[1, 2, 3], [4]], 3, sampler=sampler, max_new_tokens=8)
+print(len(traced), [piece.tokens.tolist() for piece in pieces], len(traced))
 """
 
 
-def start(folder: Path, first: str = "", precision: str = "") -> tuple[int, str]:
-    """Return how often a program was traced, and what it wrote.
-
-    Args:
-      folder: where programs are kept.
-      first: what to do before.
-      precision: of products in one more call at the end.
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder), first, precision],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.returncode == 0, done.stderr
-    traced, text = done.stdout.split(" ", 1)
-    return int(traced), text
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return where programs are kept for one test."""
+    names = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size")
+    names += ("jax_persistent_cache_min_compile_time_secs",)
+    names += ("jax_persistent_cache_min_entry_size_bytes",)
+    before = {name: jax.config.values[name] for name in names}
+    yield jd.enable_compilation_cache(tmp_path) / "programs"
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    forget()
 
 
-def kept(folder: Path) -> list[Path]:
-    """Return the files of the programs that are kept."""
-    return sorted(folder.glob("*/programs/*.program"))
+def forget():
+    """Forget every program, as the end of a process does."""
+    jax.clear_caches()
+    for program in (streaming._start, streaming._advance):
+        program._ready.clear()
 
 
-def test_a_second_start_traces_nothing_and_writes_the_same(tmp_path):
-    count, text = start(tmp_path)
-    assert count == 3
-    assert text.startswith("True")
-    assert len(kept(tmp_path)) == 3
-    assert start(tmp_path) == (0, text)
-    for path in kept(tmp_path):  # a damaged file is made again, whatever is wrong
+def start(monkeypatch, sampler=SAMPLER):
+    """Return how many programs a start traces, and the tokens that it draws."""
+    forget()
+    run, traced = programs._run, []
+    with monkeypatch.context() as patched:
+        patched.setattr(programs, "_run", lambda *args: traced.append(1) or run(*args))
+        prompts = [[1, 2, 3], [4, 5, 6, 7], [8]]
+        pieces = jd.stream(tiny.llama(), prompts, 3, sampler=sampler, max_new_tokens=8)
+        tokens = np.concatenate([piece.tokens for piece in pieces], axis=1)
+    return len(traced), tokens.tolist()
+
+
+def test_a_second_start_traces_nothing_and_draws_the_same(folder, monkeypatch):
+    count, tokens = start(monkeypatch)
+    assert count == len(list(folder.iterdir())) == 2
+    assert start(monkeypatch) == (0, tokens)
+    for path in folder.iterdir():  # a damaged file is made again, whatever is wrong
         path.write_bytes(path.read_bytes()[:-7] + b"damaged")
-    assert start(tmp_path) == (3, text)
-    assert start(tmp_path) == (0, text)
-
-
-def test_jaxs_settings_count_and_programs_from_its_own_cache_are_not_kept(tmp_path):
-    count, text = start(tmp_path)
-    assert start(tmp_path, precision="highest") == (1, text)
-    other = "jax.config.update('jax_default_matmul_precision', 'highest')"
-    assert start(tmp_path, other) == (2, text)  # it has one of the three already
-    for path in kept(tmp_path):
+    assert start(monkeypatch) == (2, tokens)
+    for path in folder.iterdir():  # JAX's own cache holds them: that is passed by
         path.unlink()
-    assert start(tmp_path)[0] == count  # JAX's cache holds them: compiled all the same
-    assert start(tmp_path) == (0, text)
+    assert start(monkeypatch) == (2, tokens)
+    assert start(monkeypatch) == (0, tokens)
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        "jax.config.update('jax_num_cpu_devices', 2)",
-        "from jaxdecode.core.pytree import pytree\n@pytree\nclass TopK(jd.TopK): pass\n"
-        "jd.joint = lambda top_k, temperature: TopK(top_k)",
-    ],
-    ids=["two devices", "a link of the user's"],
-)
-def test_what_cannot_be_named_is_not_kept(tmp_path, first):
-    assert start(tmp_path, first)[0] == 3
-    assert kept(tmp_path) == []
+def test_settings_structures_and_sources_are_other_programs(folder, monkeypatch):
+    _, tokens = start(monkeypatch)
+    with jax.default_matmul_precision("highest"):
+        assert start(monkeypatch) == (2, tokens)
+    assert start(monkeypatch, jd.Temperature(0.8))[0] == 0
+    assert start(monkeypatch, None)[0] == 2
+    known = kept_programs._surroundings()
+    monkeypatch.setattr(kept_programs, "_surroundings", lambda: (*known, "edited"))
+    assert start(monkeypatch) == (2, tokens)
+
+
+def test_a_program_at_hand_is_of_the_settings_of_the_moment(folder, monkeypatch):
+    run, traced = programs._run, []
+    monkeypatch.setattr(programs, "_run", lambda *args: traced.append(1) or run(*args))
+    model = tiny.llama()
+    for precision, count in ((None, 1), ("highest", 2), (None, 2)):
+        with jax.default_matmul_precision(precision):
+            next(iter(jd.stream(model, [[1]], 3, max_new_tokens=1)))
+        assert len(traced) == 2 * count
+
+
+@pytree
+class Mine(jd.Temperature):
+    """A link of the user's, whose code may change."""
+
+
+def test_a_link_of_the_users_is_traced(folder, monkeypatch):
+    assert start(monkeypatch, Mine(0.9))[0] == 2
+    assert start(monkeypatch, Mine(0.9))[0] == 2
+    assert list(folder.iterdir()) == []
+
+
+def test_nothing_is_kept_for_several_devices(folder, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    start(monkeypatch)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(folder, monkeypatch):
+    monkeypatch.setattr(kept_programs, "_write", lambda *args: os.open("/none/x", 0))
+    assert start(monkeypatch)[0] == 2
+
+
+def test_the_least_recently_used_programs_are_deleted(folder, monkeypatch):
+    start(monkeypatch)
+    old = min(folder.iterdir(), key=lambda path: path.stat().st_size)
+    os.utime(old, (1, 1))
+    total = sum(path.stat().st_size for path in folder.iterdir())
+    monkeypatch.setattr(kept_programs, "SIZE_MAX", total - 1)
+    kept_programs._forget_oldest(folder)
+    assert not old.exists()
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_another_process_finds_them(tmp_path):
+    def run():
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert done.returncode == 0, done.stderr
+        text, count = done.stdout.rsplit(" ", 1)
+        return text, int(count)
+
+    text, count = run()
+    assert count == 2
+    assert run() == (text, 0)

@@ -143,7 +143,7 @@ def test_no_two_architectures_have_one_name():
     for names in (
         [a.name for a in found],
         [a.folder.label for a in found if a.folder],
-        [a.gguf.label for a in found if a.gguf],
+        [a.gguf.label for a in found if a.gguf and a.gguf.applies is None],
     ):
         assert len(names) == len(set(names)) > 1
 
