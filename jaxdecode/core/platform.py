@@ -97,11 +97,23 @@ def backend() -> Platform:
     return _BY_KIND.get(jax.default_backend(), GPU)
 
 
-def lowered_for_cpu(trick: Callable[..., Any], plain: Callable[..., Any], *args: Any):
-    """Return `trick(*args)` in a program for the CPU, `plain(*args)` in any other.
+def lowered_for(
+    kinds: tuple[str, ...],
+    trick: Callable[..., Any],
+    plain: Callable[..., Any],
+    *args: Any,
+):
+    """Return `trick(*args)` in a program for some platforms, `plain(*args)` in others.
 
-    For ways around a weakness of XLA's CPU backend that change no shape and no storage:
-    the choice is made when a program is lowered, by a constant that XLA removes, so that
-    one model can be exported for several platforms.
+    For ways around a weakness of a backend that change no shape and no storage: the
+    choice is made when a program is lowered, by a constant that XLA removes, so that one
+    model can be exported for several platforms.
+
+    Args:
+      kinds: the platforms of the trick, as JAX calls them: "cpu", "tpu", "cuda".
+      trick: the way around.
+      plain: what it does, written plainly.
+      *args: what both are given.
     """
-    return jax.lax.platform_dependent(*args, cpu=trick, default=plain)
+    tricks = dict.fromkeys(kinds, trick)
+    return jax.lax.platform_dependent(*args, **tricks, default=plain)
