@@ -61,7 +61,6 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@functools.cache
 def _measure(options, batch: int, context: int, speed: float) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     prompts = rng.integers(5, 40000, (batch, context)).tolist()
