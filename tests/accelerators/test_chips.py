@@ -127,6 +127,22 @@ def test_products_that_read_weights_are_most_of_a_tpus_step():
     assert compiled.memory_analysis().generated_code_size_in_bytes < 24e6
 
 
+def test_a_lone_row_is_multiplied_by_a_tpus_matrix_unit():
+    if reason := chips.why_no_compiler("v5e"):
+        pytest.skip(reason)
+    lone = trace(
+        model_on("v5e"),
+        [[1] * PROMPT],
+        0,
+        max_new_tokens=NEW,
+        platform=chips.CHIPS["v5e"].platform,
+    )
+    program = hlo.Program(chips.compiled_for(lone, "v5e").as_text())
+    several = generation("v5e", "joint")[1].step_cycles()["weights"]
+    # In the vector unit a lone row takes three times what eight take together.
+    assert program.step_cycles()["weights"] < 1.1 * several
+
+
 def test_a_gpu_is_asked_at_most_once_in_a_step():
     if reason := chips.why_no_compiler("h100"):
         pytest.skip(reason)
