@@ -36,6 +36,7 @@ def found():
 @pytest.mark.optimized
 def test_a_user_has_this_program(found):
     found["optimized"] = facts(compiled(tiny.llama()))
+    assert not jax.config.read("jax_disable_most_optimizations")
 
 
 @pytest.mark.reads_program

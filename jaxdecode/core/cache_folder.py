@@ -54,3 +54,14 @@ def sweep(folder: Path, prefix: str) -> None:
                 path.unlink()
         except OSError:
             continue  # another process deleted it first
+
+
+def make_room(folder: Path, suffix: str, size_max: int) -> None:
+    """Delete the least recently used files of one kind beyond a limit in bytes."""
+    found = [(path.stat(), path) for path in folder.glob(f"*{suffix}")]
+    total = sum(known.st_size for known, _ in found)
+    for known, path in sorted(found, key=lambda each: each[0].st_mtime):
+        if total <= size_max:
+            return
+        path.unlink(missing_ok=True)
+        total -= known.st_size

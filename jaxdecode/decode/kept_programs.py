@@ -29,7 +29,7 @@ from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxdecode.core import check
-from jaxdecode.core.cache_folder import is_ours, sweep
+from jaxdecode.core.cache_folder import is_ours, make_room, sweep
 from jaxdecode.core.compile_cache import programs_folder
 from jaxdecode.core.identity import NoIdentity, identity
 
@@ -119,7 +119,8 @@ def compile_and_keep(folder: Path, name: str, lowered: Any) -> Callable[..., Any
         parts = serialize_executable.serialize(program)
         body = pickle.dumps(parts)
         _write(folder / f"{name}{SUFFIX}", FORMAT + hashlib.sha256(body).digest(), body)
-        _forget_oldest(folder)
+        sweep(folder, WRITING)
+        make_room(folder, SUFFIX, SIZE_MAX)
     return program
 
 
@@ -145,18 +146,6 @@ def _write(place: Path, *parts: bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-
-
-def _forget_oldest(folder: Path) -> None:
-    """Delete the least recently used programs beyond the limit."""
-    sweep(folder, WRITING)
-    found = [(path.stat(), path) for path in folder.glob(f"*{SUFFIX}")]
-    total = sum(stat.st_size for stat, _ in found)
-    for stat, path in sorted(found, key=lambda each: each[0].st_mtime):
-        if total <= SIZE_MAX:
-            return
-        path.unlink(missing_ok=True)
-        total -= stat.st_size
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import numpy as np
 
 from tests.families.cases import weights
 from tests.families.checkpoints import TABLE
+from tests.weights.makers import GGUF_NAMES
 
 # What llama.cpp knows without a key; the folders are written with these options.
 PATTERN = ["sliding_attention"] * 5 + ["full_attention"]
@@ -50,22 +51,8 @@ LABELS = {
     "qwen3_moe": "qwen3moe",
 }
 PAIRED = ("granite", "smollm3", "mixtral")
-NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
+NAMES = GGUF_NAMES | {
     "self_attn.qkv_proj": "attn_qkv",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
     "mlp.gate_up_proj": "ffn_up",
     "mlp.c_fc": "ffn_up",
     "mlp.c_proj": "ffn_down",

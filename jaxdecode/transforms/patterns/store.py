@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdecode.core.cache_folder import cache_folder, sweep
+from jaxdecode.core.cache_folder import cache_folder, make_room, sweep
 
 FOLDER = "patterns"
 PREFIX = "new-"
@@ -45,19 +45,9 @@ def write(key: str, arrays: dict[str, np.ndarray]) -> None:
         except BaseException:
             os.unlink(name)
             raise
-        _make_room(path.parent)
+        sweep(path.parent, PREFIX)
+        make_room(path.parent, ".npz", SIZE_MAX)
 
 
 def _path(key: str) -> Path:
     return cache_folder() / FOLDER / f"{key}.npz"
-
-
-def _make_room(folder: Path) -> None:
-    sweep(folder, PREFIX)
-    files = [(path.stat(), path) for path in folder.glob("*.npz")]
-    total = sum(stat.st_size for stat, _ in files)
-    for stat, path in sorted(files, key=lambda pair: pair[0].st_mtime):
-        if total <= SIZE_MAX:
-            return
-        path.unlink(missing_ok=True)
-        total -= stat.st_size
