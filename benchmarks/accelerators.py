@@ -87,7 +87,11 @@ def _compile(options: argparse.Namespace, batch: int, sampler: str) -> dict[str,
     chip = chips.CHIPS[options.chip]
     data, tensor = map(int, options.mesh.split("x"))
     mesh = chips.mesh_of(options.chip, data=data, tensor=tensor)
-    model = jd.shard(outline(config, options.dtype), mesh, data="data", tensor="tensor")
+    model = outline(config, options.dtype, platform=chip.platform)
+    if mesh.size > 1:
+        model = jd.shard(model, mesh, data="data", tensor="tensor")
+    else:
+        model = chips.placed(model, mesh)
     half = options.context // 2
     traced = trace(
         model,
@@ -128,7 +132,7 @@ def _held(model: Any, platform: Any, batch: int, context: int) -> tuple[int, int
     cache = jax.eval_shape(
         lambda: replace(model, split=None).on(platform).init_cache(batch, context)
     )
-    weights = sum(map(hlo.bytes_of, model.leaves))
+    weights = sum(map(hlo.bytes_of, jax.tree.leaves(model)))
     return weights, sum(map(hlo.bytes_of, jax.tree.leaves(cache)))
 
 

@@ -42,7 +42,7 @@ def chip(request):
 
 
 def model_on(chip):
-    model = outline(CONFIG, "bfloat16").on(chips.CHIPS[chip].platform)
+    model = outline(CONFIG, "bfloat16", platform=chips.CHIPS[chip].platform)
     return chips.placed(model, chips.mesh_of(chip))
 
 
