@@ -56,6 +56,7 @@ def main() -> None:
             rows.append(_compile(options, batch, sampler))
     name = f"accelerators-{options.chip}-{options.shape}"
     name += f"-{options.layers}-layers" if options.layers else ""
+    name += f"-{options.mesh}" if options.mesh != "1x1" else ""
     measure.report(name, rows, save=options.save, plot=options.plot)
 
 
@@ -112,6 +113,7 @@ def _compile(options: argparse.Namespace, batch: int, sampler: str) -> dict[str,
     memory = compiled.memory_analysis()
     weights, cache = _held(model, chip.platform, batch, options.context)
     weights, cache = weights / tensor, cache / (data * tensor)
+    beside = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     row = {
         "sampler": sampler,
         "batch": batch,
@@ -123,6 +125,7 @@ def _compile(options: argparse.Namespace, batch: int, sampler: str) -> dict[str,
         "temporaries_mb": round(memory.temp_size_in_bytes / 1e6, 1),
         "weights_mb": round(weights / 1e6, 1),  # of one device, about
         "cache_mb": round(cache / 1e6, 1),
+        "device_mb": round((weights + cache + beside) / 1e6, 1),
     }
     return row | _step(hlo.Program(text), chip, weights + cache)
 

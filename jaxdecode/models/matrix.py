@@ -122,7 +122,8 @@ class Side:
         scales = [m.scale for m in matrices if m.scale is not None]
         scale = jnp.concatenate(scales) if scales else None
         ends = list(itertools.accumulate(self.part.sizes))[:-1]
-        return jnp.split(matmul(x, self.part.array, scale), ends, axis=-1)
+        together = matmul(x, self.part.array, scale)
+        return jnp.split(_not_merged(together), ends, axis=-1)
 
     def rows(self, ids):
         return matrix_of(alone(self.part), self.scale).rows(ids)
@@ -160,6 +161,19 @@ class Panelled:
         panels, scale = resolved(self.panels), resolved(self.scale)
         found = look_up(panels, ids).astype(jnp.float32)
         return found if scale is None else found * scale[ids][..., None]
+
+
+def _not_merged(product: jax.Array) -> jax.Array:
+    """Return a product that what follows is not merged into, on CUDA.
+
+    Nor are its slopes merged into the product before: for slopes that are put together
+    of several, XLA finds no tiles and compiles nothing (jaxlib 0.10.2, 2026-11).
+    """
+    return lowered_for(("cuda",), lax.optimization_barrier, _itself, product)
+
+
+def _itself(product: jax.Array) -> jax.Array:
+    return product
 
 
 def _rows(table: jax.Array, ids: jax.Array) -> jax.Array:
