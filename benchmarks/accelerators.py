@@ -56,6 +56,7 @@ def main() -> None:
             rows.append(_compile(options, batch, sampler))
     name = f"accelerators-{options.chip}-{options.shape}"
     name += f"-{options.layers}-layers" if options.layers else ""
+    name += f"-{options.mesh}" if options.mesh != "1x1" else ""
     measure.report(name, rows, save=options.save, plot=options.plot)
 
 
@@ -87,7 +88,11 @@ def _compile(options: argparse.Namespace, batch: int, sampler: str) -> dict[str,
     chip = chips.CHIPS[options.chip]
     data, tensor = map(int, options.mesh.split("x"))
     mesh = chips.mesh_of(options.chip, data=data, tensor=tensor)
-    model = jd.shard(outline(config, options.dtype), mesh, data="data", tensor="tensor")
+    model = outline(config, options.dtype, platform=chip.platform)
+    if mesh.size > 1:
+        model = jd.shard(model, mesh, data="data", tensor="tensor")
+    else:
+        model = chips.placed(model, mesh)
     half = options.context // 2
     traced = trace(
         model,
@@ -108,6 +113,7 @@ def _compile(options: argparse.Namespace, batch: int, sampler: str) -> dict[str,
     memory = compiled.memory_analysis()
     weights, cache = _held(model, chip.platform, batch, options.context)
     weights, cache = weights / tensor, cache / (data * tensor)
+    beside = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     row = {
         "sampler": sampler,
         "batch": batch,
@@ -119,6 +125,7 @@ def _compile(options: argparse.Namespace, batch: int, sampler: str) -> dict[str,
         "temporaries_mb": round(memory.temp_size_in_bytes / 1e6, 1),
         "weights_mb": round(weights / 1e6, 1),  # of one device, about
         "cache_mb": round(cache / 1e6, 1),
+        "device_mb": round((weights + cache + beside) / 1e6, 1),
     }
     return row | _step(hlo.Program(text), chip, weights + cache)
 
@@ -128,7 +135,7 @@ def _held(model: Any, platform: Any, batch: int, context: int) -> tuple[int, int
     cache = jax.eval_shape(
         lambda: replace(model, split=None).on(platform).init_cache(batch, context)
     )
-    weights = sum(map(hlo.bytes_of, model.leaves))
+    weights = sum(map(hlo.bytes_of, jax.tree.leaves(model)))
     return weights, sum(map(hlo.bytes_of, jax.tree.leaves(cache)))
 
 

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxdecode.core.platform import Platform
+from jaxdecode.core import check
+from jaxdecode.core.platform import Platform, known_options
 from jaxdecode.core.protocol import Model, follows_platform, for_platform
 from jaxdecode.decode import kept_programs
 from jaxdecode.decode.recompiling import note_constants
@@ -58,9 +60,14 @@ class Compiled:
         self.__doc__ = function.__doc__
         self._function = function
         self._ready: dict[Any, Callable[..., Any] | None] = {}
-        self._program = jax.jit(
-            program, static_argnames=("structure", *static), donate_argnums=donate
+        self._jit = functools.partial(
+            jax.jit,
+            program,
+            static_argnames=("structure", *static),
+            donate_argnums=donate,
         )
+        self._program = self._jit()
+        self._with_options: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the function, compiled."""
@@ -69,7 +76,17 @@ class Compiled:
         kept = self._kept(arrays, args, structure, kwargs)
         if kept is not None:
             return kept(arrays, *args)
-        return self._program(arrays, *args, structure=structure, **kwargs)
+        return self._outermost()(arrays, *args, structure=structure, **kwargs)
+
+    def _outermost(self) -> Any:
+        """Return the jit, with the platform's options if it is not inside another."""
+        options = known_options()
+        if not options or check.is_traced(jnp.zeros(())):
+            return self._program
+        key = tuple(options.items())
+        if key not in self._with_options:
+            self._with_options[key] = self._jit(compiler_options=options)
+        return self._with_options[key]
 
     def _kept(self, arrays, args, structure, kwargs) -> Callable[..., Any] | None:
         """Return the program from the folder of kept ones; None where none is used."""
@@ -90,7 +107,7 @@ class Compiled:
             program = kept_programs.load(folder, name)
             if program is None:
                 given = (arrays, *args)
-                traced = self._program.trace(*given, structure=structure, **kwargs)
+                traced = self._outermost().trace(*given, structure=structure, **kwargs)
                 program = kept_programs.compile_and_keep(folder, name, traced.lower())
         if len(self._ready) >= kept_programs.READY_MAX:
             self._ready.clear()

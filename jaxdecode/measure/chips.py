@@ -137,4 +137,6 @@ def placed(tree: Any, mesh: jax.sharding.Mesh) -> Any:
 
 def compiled_for(traced: jax.stages.Traced, chip: str) -> jax.stages.Compiled:
     """Compile a traced program, whose arrays lie on the chip's mesh."""
-    return traced.lower(lowering_platforms=(CHIPS[chip].lowering,)).compile()
+    facts = CHIPS[chip]
+    lowered = traced.lower(lowering_platforms=(facts.lowering,))
+    return lowered.compile(compiler_options=dict(facts.platform.compile_options))

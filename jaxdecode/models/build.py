@@ -12,14 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.core import check
+from jaxdecode.core.platform import Platform
 from jaxdecode.models.balance import quantized
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.families.catalog import family_named
 from jaxdecode.models.frozen import Definition, Frozen, take_apart
+from jaxdecode.models.joined import join
 from jaxdecode.models.layers import DTYPES
 from jaxdecode.native import (
     WORDS,
     Panels,
+    current_platform,
     is_available,
     pack,
     packed_shape,
@@ -54,7 +57,8 @@ def build(
         are rounded; None for random tokens, which serve a little less well.
       put: `(name, array) -> array`, called for every array in the layout in which it is
         kept, to place or shard it; an array of the kernels' layout is a `Panels`. None
-        leaves arrays on JAX's default device.
+        leaves arrays on JAX's default device, where an accelerator keeps matrices that
+        read the same rows as one.
 
     Returns:
       The model.
@@ -74,6 +78,8 @@ def build(
     for name, shape in wanted.items():
         array = lay_out(name, _checked(name, params[name], shape))
         leaves.append(array if put is None else put(name, array))
+    if current_platform().joins and put is None:
+        leaves = join(definition.names, leaves)
     return Frozen(leaves=tuple(leaves), definition=definition)
 
 
@@ -136,16 +142,23 @@ def parameter_shapes(
     return {name: leaf.shape for name, leaf in wanted.items()}
 
 
-def outline(config: ModelConfig, dtype: str = "float32") -> Frozen:
+def outline(
+    config: ModelConfig, dtype: str = "float32", *, platform: Platform | None = None
+) -> Frozen:
     """Return a model of abstract arrays: to trace and compile programs without weights.
 
     Args:
       config: sizes and switches.
       dtype: as in `build`.
+      platform: what it is used on; its arrays are those of a model that was built there
+        without kernels. None is this process's, with every matrix on its own.
     """
     check.choice("outline", "dtype", dtype, tuple(DTYPES))
-    leaves, definition = _outline(config, dtype)
-    return Frozen(leaves=tuple(leaves.values()), definition=definition)
+    wanted, definition = _outline(config, dtype)
+    leaves = list(wanted.values())
+    if platform is not None and platform.joins:
+        leaves = join(definition.names, leaves)
+    return Frozen(leaves=tuple(leaves), definition=definition, platform=platform)
 
 
 def random_params(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from flax import nnx
 from jaxdecode.core.platform import Platform
 from jaxdecode.core.protocol import FollowsPlatform
 from jaxdecode.core.pytree import pytree, replace, static
+from jaxdecode.models.joined import alone, part
 from jaxdecode.native import unpacked
 
 
@@ -91,7 +92,8 @@ class Frozen:
     whatever their weights; another config or storage type is another program.
 
     Args:
-      leaves: the arrays, in the order of `definition.names`; matrices may be `Panels`.
+      leaves: the arrays, in the order of `definition.names`; matrices may be `Panels`,
+        or several of them `Joined`.
       definition: the rest, part of the structure.
       platform: what programs that use it are compiled for; None is this process's.
         Static.
@@ -141,15 +143,18 @@ class Frozen:
     @property
     def params(self) -> dict[str, jax.Array]:
         """The arrays under their dotted names, matrices as [outputs, inputs]."""
-        leaves = map(unpacked, self.leaves)
-        return dict(zip(self.definition.names, leaves, strict=True))
+        return dict(zip(self.definition.names, self.plain_leaves(), strict=True))
+
+    def plain_leaves(self) -> list[jax.Array]:
+        """Return the arrays one by one, matrices as [outputs, inputs]."""
+        return [alone(unpacked(leaf)) for leaf in part(self.leaves)]
 
     def thaw(self) -> nnx.Module:
         """Return the nnx module, for inspection: `nnx.display(model.thaw())`."""
         return self._assemble(self.params.values())
 
     def _assemble(self, leaves: Iterable[Any]) -> Any:
-        state = jax.tree.unflatten(self.definition.treedef, leaves)
+        state = jax.tree.unflatten(self.definition.treedef, part(list(leaves)))
         return nnx.merge(self.definition.graphdef, state)
 
     @property
@@ -202,7 +207,7 @@ class Frozen:
 
     def __repr__(self) -> str:
         kind = self.definition.graphdef.nodes[0].type.__name__
-        count = sum(math.prod(leaf.shape) for leaf in self.leaves)
+        count = sum(math.prod(leaf.shape) for leaf in part(self.leaves))
         return f"Frozen({kind}, {len(self.leaves)} arrays, {count:,} parameters)"
 
 

@@ -5,6 +5,7 @@ store them. Rows come in and go out in float32; only the operands of a product a
 to the storage type, and products accumulate in float32. Another layout is another class.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from jax import lax
 from jaxdecode.cache import from_bits, to_bits
 from jaxdecode.core.platform import lowered_for
 from jaxdecode.core.pytree import pytree
+from jaxdecode.models.joined import Part, alone, are_all_of_one
 from jaxdecode.models.quantize import join_rows, split_rows
 from jaxdecode.native import Choice, Panels, look_up, panel_products, resolved
 
@@ -100,6 +102,34 @@ class Int8:
 
 
 @pytree
+class Side:
+    """A matrix that lies in one array with others that read the same rows.
+
+    Args:
+      part: which of them it is.
+      scale: float32 [O] for int8 numbers, else None.
+    """
+
+    part: Part
+    scale: jax.Array | None
+    in_kernels = False
+
+    def products(self, x, others, norm):
+        x = x if norm is None else norm(x)
+        matrices = (self, *others)
+        if not are_all_of_one([m.part for m in matrices]):
+            return [matmul(x, alone(m.part), m.scale) for m in matrices]
+        scales = [m.scale for m in matrices if m.scale is not None]
+        scale = jnp.concatenate(scales) if scales else None
+        ends = list(itertools.accumulate(self.part.sizes))[:-1]
+        together = matmul(x, self.part.array, scale)
+        return jnp.split(_not_merged(together), ends, axis=-1)
+
+    def rows(self, ids):
+        return matrix_of(alone(self.part), self.scale).rows(ids)
+
+
+@pytree
 class Panelled:
     """A matrix laid out for the kernels.
 
@@ -133,6 +163,19 @@ class Panelled:
         return found if scale is None else found * scale[ids][..., None]
 
 
+def _not_merged(product: jax.Array) -> jax.Array:
+    """Return a product that what follows is not merged into, on CUDA.
+
+    Nor are its slopes merged into the product before: for slopes that are put together
+    of several, XLA finds no tiles and compiles nothing (jaxlib 0.10.2, 2026-11).
+    """
+    return lowered_for(("cuda",), lax.optimization_barrier, _itself, product)
+
+
+def _itself(product: jax.Array) -> jax.Array:
+    return product
+
+
 def _rows(table: jax.Array, ids: jax.Array) -> jax.Array:
     """Return rows of a table [O, I] as float32."""
     return table[ids].astype(jnp.float32)
@@ -159,6 +202,8 @@ def matrix_of(weight: Any, scale: Any) -> Matrix:
     """Return the matrix of stored arrays, in the layout that they have."""
     if isinstance(weight, (Panels, Choice)):
         return Panelled(weight, scale)
+    if isinstance(weight, Part):
+        return Side(weight, scale)
     return Dense(weight) if scale is None else Int8(weight, scale)
 
 

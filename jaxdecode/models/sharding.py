@@ -17,7 +17,6 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdecode.core.pytree import replace
 from jaxdecode.models.frozen import Frozen
-from jaxdecode.native import unpacked
 
 # The axis that is cut, by the last steps of a name; the others lie whole everywhere.
 CUTS = {
@@ -112,7 +111,7 @@ def shard(
 
     Returns:
       The same model, its arrays on the devices of `mesh` (as plain matrices: kernels
-      for the CPU read no parts).
+      for the CPU read no parts, and matrices that were joined are cut one by one).
 
     Raises:
       TypeError: if `model` is of another kind.
@@ -135,8 +134,8 @@ def shard(
     split = Split(Mesh(mesh.devices, mesh.axis_names, axis_types=auto), data, tensor)
     _check_heads(model, split)
     leaves = [
-        split.place(name, unpacked(leaf))
-        for name, leaf in zip(model.definition.names, model.leaves, strict=True)
+        split.place(name, leaf)
+        for name, leaf in zip(model.definition.names, model.plain_leaves(), strict=True)
     ]
     return replace(model, leaves=tuple(leaves), split=split)
 

@@ -32,7 +32,12 @@ def best_of(search: Search, totals: jax.Array, keys: Any) -> jax.Array:
         size = flat.shape[1]
         every = jnp.arange(size, dtype=jnp.int32)
         flat = flat + jax.vmap(lambda key: gumbel_at(key, every, size))(keys)
-    return jax.vmap(lambda row: top_k(row, search.plan.candidates)[1])(flat)
+    plan = search.plan
+
+    def best(row):
+        return top_k(row, plan.candidates, platform=plan.platform)[1]
+
+    return jax.vmap(best)(flat)
 
 
 def plain_candidates(

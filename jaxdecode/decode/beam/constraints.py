@@ -138,7 +138,11 @@ def advance(phrases: Any, progress: jax.Array, tokens: jax.Array) -> jax.Array:
 def _candidate_tokens(search: Search, totals: jax.Array):
     """Return each beam's candidate tokens [N, K, C + P], and which of them count."""
     size = min(search.plan.candidates, totals.shape[2])
-    best = jax.vmap(jax.vmap(lambda row: top_k(row, size)[1]))(totals).astype(jnp.int32)
+
+    def best_of(row):
+        return top_k(row, size, platform=search.plan.platform)[1].astype(jnp.int32)
+
+    best = jax.vmap(jax.vmap(best_of))(totals)
     phrases: Any = search.phrases
     at = jnp.minimum(search.progress, phrases.tokens.shape[2] - 1)
     wanted = jax.vmap(

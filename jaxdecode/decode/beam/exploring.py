@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxdecode.core.processes import in_every_process
-from jaxdecode.core.protocol import Model
+from jaxdecode.core.protocol import Model, for_platform
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.core.shapes import Array
 from jaxdecode.decode.beam import steps
@@ -98,6 +98,7 @@ def explore(
 
 @compiled()
 def _run(model: Model, prompts: Prompts, search: Search, pad_id: Any):
+    model = for_platform(model, search.plan.platform)
     search = steps.start(model, prompts, search)
     search = drive(
         lambda search: steps.step(model, search),
