@@ -17,8 +17,9 @@ from jax import lax
 
 from jaxdecode.cache import KVCache, SharedCache, StackedCache, as_numbers
 from jaxdecode.core.numerics import NEG_INF
-from jaxdecode.core.platform import Platform
-from jaxdecode.core.pytree import pytree
+from jaxdecode.core.platform import Blocks, Platform
+from jaxdecode.core.pytree import pytree, static
+from jaxdecode.models.block_attention import block_place
 from jaxdecode.models.config import LayerKind, ModelConfig
 from jaxdecode.models.layers import (
     CACHE_DTYPE,
@@ -44,11 +45,13 @@ class Place:
         attends to column t.
       rotary: the rotation to the tokens' positions, by kind of layer; empty without
         rotary positions.
+      columns: how many of the cache's first columns are read, T.
     """
 
     positions: jax.Array
     masks: dict[int | None, jax.Array]
     rotary: dict[LayerKind, Rotation]
+    columns: int = static()
 
     @property
     def starts(self) -> jax.Array:
@@ -68,17 +71,22 @@ class Place:
             stored, at = (cache.keys, cache.values), (self.positions, jnp.int32(layer))
             twin = functools.partial(_attend_visible, window=window)
             return attend_columns(q_BSHD, *stored, *at, window, twin)
-        return attend(q_BSHD, *cache.read(layer), self.masks[window], kind.score_cap)
+        read = cache.read(layer)
+        if self.columns < cache.length:
+            read = [stored[:, :, : self.columns] for stored in read]
+        return attend(q_BSHD, *read, self.masks[window], kind.score_cap)
 
 
 def place(
     positions: jax.Array,
     cache: KVCache | StackedCache | SharedCache,
     config: ModelConfig,
+    *,
+    platform: Platform,
 ) -> tuple[Any, Any]:
     """Return the `Place` of tokens at int32 `positions` [B, S], and the cache for them.
 
-    Each kind of cache has its kind of place.
+    Each kind of cache has its kind of place; a long one has another on some platforms.
     """
     kinds = dict.fromkeys(config.layer_kinds)
     windows = {kind.window for kind in kinds}
@@ -91,12 +99,35 @@ def place(
         if positions.shape[1] == 1:
             cache = cache.open(positions[:, 0])
         return shared_place(positions, cache, windows, rotary), cache
+    columns, heads = cache.length, config.num_heads
+    if isinstance(cache, KVCache):
+        if blocks := _blocks_for(positions, columns, heads, platform):
+            return block_place(
+                positions, columns, heads, windows, rotary, blocks
+            ), cache
+        if positions.shape[1] == 1:
+            columns = min(columns, platform.columns_read or columns)
     where = Place(
         positions=positions,
-        masks={w: visible(positions, cache.length, w) for w in windows},
+        masks={w: visible(positions, columns, w) for w in windows},
         rotary=rotary,
+        columns=columns,
     )
     return where, cache
+
+
+def _blocks_for(
+    positions: jax.Array, columns: int, heads: int, platform: Platform
+) -> Blocks | None:
+    """Return how tokens read the columns of a cache by blocks, if they do."""
+    blocks = platform.blocks
+    if blocks is None or columns <= blocks.columns:
+        return None
+    if positions.shape[1] == 1:
+        is_long = platform.branches_on_device and columns > blocks.columns_whole
+    else:
+        is_long = positions.size * heads * columns > blocks.scores_max
+    return blocks if is_long else None
 
 
 def empty_cache(
