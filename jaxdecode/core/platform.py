@@ -23,15 +23,11 @@ class Blocks:
         a loop pays only beyond that.
       scores_max: scores that are held at once, over all rows and heads. Where several
         tokens have no more than that with all columns, these are read at once.
-      row_major: whether a loop must be told that columns lie one after the other. XLA's
-        TPU backend would lay those of small heads the other way round for a loop, and
-        copy the cache for it.
     """
 
     columns: int
     columns_whole: int
     scores_max: int
-    row_major: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +55,10 @@ class Platform:
         would copy the array for the sake of the words.
       joins: whether matrices that read the same rows are kept as one, for one product.
       compile_options: what the compiler is told, in pairs of a name and a value.
+      lanes: heads are stored in caches as a multiple of so many numbers, filled up with
+        zeros. A TPU's memory has them anyway; but where they are not named, XLA lays a
+        cache of small heads the other way round for an inner loop or at the door of a
+        program, and copies it.
       blocks: how attention reads long caches; None is all columns at once. Single tokens
         read by blocks only if branches are decided on the device.
       stages: numbers of columns; a decode loop that asks the host goes through one
@@ -82,6 +82,7 @@ class Platform:
     words: bool
     joins: bool
     compile_options: tuple[tuple[str, str | bool], ...] = ()
+    lanes: int = 1
     blocks: Blocks | None = None
     stages: tuple[int, ...] = ()
     columns_read: int | None = None
@@ -125,7 +126,7 @@ GPU = Platform(
     sorts_words=False,
     words=False,
     joins=True,
-    blocks=Blocks(columns=512, columns_whole=1024, scores_max=2**24, row_major=False),
+    blocks=Blocks(columns=512, columns_whole=1024, scores_max=2**24),
     stages=(1024, 4096, 16384),
 )
 # Operations that are alike, such as those of two layers, share their code: a program of
@@ -136,8 +137,8 @@ TPU = dataclasses.replace(
     branches_on_device=True,
     by_chunks=False,
     compile_options=(("xla_tpu_enable_deduplicated_calls", "true"),),
-    blocks=Blocks(columns=512, columns_whole=1024, scores_max=2**24, row_major=True),
     stages=(),
+    lanes=128,
 )
 _BY_KIND = {"cpu": CPU, "gpu": GPU, "tpu": TPU}
 

@@ -159,7 +159,7 @@ def empty_cache(
         rows=rows,
         heads=config.kv_heads,
         length=length,
-        size=config.head_size,
+        size=-(-config.head_size // platform.lanes) * platform.lanes,
         dtype=numbers,
         words=platform.words,
     )
@@ -224,9 +224,12 @@ class Attention(nnx.Module):
         (q, k), v = self.normalised(q, k), self.heads(v)
         if self.kind in where.rotary:
             q, k = map(where.rotary[self.kind], (q, k))
+        q, k, v = (_filled_up(x, cache.size) for x in (q, k, v))
         new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
         cache = cache.write(layer, new_k, new_v, where.starts)
         mixed = where.attend(q * self.scale, cache, layer, self.kind)
+        if cache.size > self.head_size:
+            mixed = mixed[..., : self.head_size]
         return self.o(mixed.reshape(*x.shape[:-1], -1)), cache
 
     def make_norms(self, config: ModelConfig) -> tuple[RMSNorm, RMSNorm] | None:
@@ -279,6 +282,12 @@ def attend(
     mixed_BKMD = batched_matmul(weights.reshape(scores_BKMT.shape), v_BKTD, contract=2)
     mixed = mixed_BKMD.reshape(b, kv, h // kv, s, d) / total
     return jnp.moveaxis(mixed, 3, 1).reshape(b, s, h, d)
+
+
+def _filled_up(heads: jax.Array, size: int) -> jax.Array:
+    """Return heads [..., D] as the cache keeps them, with zeros behind their numbers."""
+    missing = size - heads.shape[-1]
+    return jnp.pad(heads, [(0, 0)] * 3 + [(0, missing)]) if missing else heads
 
 
 def _attend_visible(q_BSHD, keys, values, positions, layer, *, window):

@@ -27,7 +27,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental.layout import Layout, with_layout_constraint
 
 from jaxdecode.cache import KVCache
 from jaxdecode.core import varying
@@ -154,17 +153,14 @@ def _mix(
     Returns:
       float32 [B, K, M, D].
     """
-    lay = _in_order if how[2].row_major else lambda stored: stored
+    given = q_BKMD, k_BKTD, v_BKTD, own
 
-    def visit(index, state):
-        carry, k, v = state
-        # Named inside the loop, the layout becomes that of what the loop is given.
-        k, v = lay(k), lay(v)
-        return _visit((q_BKMD, k, v, own), how, carry, index), k, v
+    def visit(index, carry):
+        return _visit(given, how, carry, index)
 
-    state = _nothing(q_BKMD), lay(k_BKTD), lay(v_BKTD)
-    state = varying.settled(lambda s: visit(first, s), state, q_BKMD, own, first, end)
-    return _finished(lax.fori_loop(first, end, visit, state)[0])
+    read = *given, first, end
+    carry = varying.settled(lambda c: visit(first, c), _nothing(q_BKMD), read)
+    return _finished(lax.fori_loop(first, end, visit, carry))
 
 
 @_mix.defjvp
@@ -222,8 +218,3 @@ def _visit(given: Any, how: Any, carry: Any, index: jax.Array) -> Any:
     kept = jnp.exp(top - finite)
     total = total * kept + jnp.sum(weights, axis=-1, keepdims=True)
     return new, total, mixed * kept + batched_matmul(weights, v, contract=2)
-
-
-def _in_order(stored: jax.Array) -> jax.Array:
-    """Return a cache array whose axes must lie in memory in their order."""
-    return with_layout_constraint(stored, Layout(tuple(range(stored.ndim))))

@@ -22,7 +22,7 @@ from jaxdecode.models.families.gemma import GemmaConfig
 from tests.models.model_cases import varied
 
 COLUMNS, NEW = 48, 28
-BLOCKS = Blocks(columns=8, columns_whole=8, scores_max=3 * 4 * 8 * 4, row_major=True)
+BLOCKS = Blocks(columns=8, columns_whole=8, scores_max=3 * 4 * 8 * 4)
 SMALL = {"blocks": BLOCKS, "columns_per_call": 16, "steps_per_look": 4}
 PLATFORMS = {
     "tpu": dataclasses.replace(TPU, **SMALL),

@@ -19,14 +19,12 @@ ROWS, NEW, COLUMNS, HEADS, KV_HEADS, SIZE = 3, 13, 37, 6, 2, 8
 STARTS = (0, 11, 24)
 # Blocks that divide the columns or do not, tokens at once or in parts or one by one.
 BLOCKS = {
-    "all tokens at once": Blocks(
-        columns=8, columns_whole=8, scores_max=10**6, row_major=False
-    ),
+    "all tokens at once": Blocks(columns=8, columns_whole=8, scores_max=10**6),
     "parts of four tokens": Blocks(
-        columns=8, columns_whole=8, scores_max=ROWS * HEADS * 8 * 7, row_major=True
+        columns=8, columns_whole=8, scores_max=ROWS * HEADS * 8 * 7
     ),
-    "token by token": Blocks(columns=5, columns_whole=5, scores_max=1, row_major=False),
-    "one block": Blocks(columns=37, columns_whole=37, scores_max=10**6, row_major=True),
+    "token by token": Blocks(columns=5, columns_whole=5, scores_max=1),
+    "one block": Blocks(columns=37, columns_whole=37, scores_max=10**6),
 }
 KINDS = {
     "all columns": (None, None),
@@ -136,7 +134,7 @@ def test_rows_of_a_vmap_may_see_different_blocks():
 
 
 LONG = varied(max_length=4096)
-TINY = Blocks(columns=8, columns_whole=16, scores_max=600, row_major=True)
+TINY = Blocks(columns=8, columns_whole=16, scores_max=600)
 
 
 def kind_of_place(platform, new, columns):
