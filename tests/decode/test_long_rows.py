@@ -47,6 +47,7 @@ CONFIGS = {
     ),
 }
 SAMPLERS = {
+    "plain": jd.joint(temperature=1.5),  # a greedy row repeats itself, and hides much
     "greedy": jd.joint(temperature=0.0),
     "joint": jd.joint(
         top_k=[5, 0, 20], top_p=0.9, temperature=[0.8, 1.2, 0.0], repetition_penalty=1.1
@@ -61,8 +62,10 @@ LENGTHS = {"one look": (1, 4, 6), "last look": (2, 5, 9), "blocks": (3, 17, 20)}
 def model(name):
     config = CONFIGS[name]
     params = dict(random_params(config, seed=2))
-    table = "embedding.weight" if config.tied_output else "head.weight"
-    params[table] = params[table] * np.float32(4.0)
+    # Random weights are small: a column more or less would not show.
+    for part, factor in {"attention.q": 8, "attention.o": 16, "head": 4}.items():
+        for key in (key for key in params if f"{part}.weight" in key):
+            params[key] = params[key] * np.float32(factor)
     return build(config, params)
 
 
@@ -76,7 +79,7 @@ def written(platform, name, lengths, sampler):
     return generate_for(platform, model(name), prompts(lengths), 0, **options)
 
 
-def check_same(platform, lengths, name="caps", sampler="greedy"):
+def check_same(platform, lengths, name="caps", sampler="plain"):
     given = name, LENGTHS[lengths], SAMPLERS[sampler]
     found, expected = written(PLATFORMS[platform], *given), written(PLAIN, *given)
     assert found.tokens.tolist() == expected.tokens.tolist()
@@ -159,7 +162,9 @@ def test_a_score_has_the_slope_of_all_columns(platform):
     (found, slope), (expected, other) = slopes(platform), slopes(PLAIN)
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
     for name, leaf in other.params.items():
-        np.testing.assert_allclose(slope.params[name], leaf, atol=2e-4, err_msg=name)
+        largest = float(np.abs(leaf).max())
+        pair = slope.params[name], leaf
+        np.testing.assert_allclose(*pair, atol=1e-5 * largest, err_msg=name)
 
 
 @pytest.mark.slow
