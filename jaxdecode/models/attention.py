@@ -119,7 +119,11 @@ def place(
 def _blocks_for(
     positions: jax.Array, columns: int, heads: int, platform: Platform
 ) -> Blocks | None:
-    """Return how tokens read the columns of a cache by blocks, if they do."""
+    """Return how tokens read the columns of a cache by blocks, if they do.
+
+    Each block may be a question to the host: little beside the work of a prompt's tokens,
+    much beside that of single ones.
+    """
     blocks = platform.blocks
     if blocks is None or columns <= blocks.columns:
         return None
