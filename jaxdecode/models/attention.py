@@ -102,9 +102,8 @@ def place(
     columns, heads = cache.length, config.num_heads
     if isinstance(cache, KVCache):
         if blocks := _blocks_for(positions, columns, heads, platform):
-            return block_place(
-                positions, columns, heads, windows, rotary, blocks
-            ), cache
+            given = columns, heads, windows, rotary, blocks
+            return block_place(positions, *given), cache
         if positions.shape[1] == 1:
             columns = min(columns, platform.columns_read or columns)
     where = Place(
