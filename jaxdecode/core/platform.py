@@ -55,10 +55,10 @@ class Platform:
         would copy the array for the sake of the words.
       joins: whether matrices that read the same rows are kept as one, for one product.
       compile_options: what the compiler is told, in pairs of a name and a value.
-      lanes: heads are stored in caches as a multiple of so many numbers, filled up with
-        zeros. A TPU's memory has them anyway; but where they are not named, XLA lays a
-        cache of small heads the other way round for an inner loop or at the door of a
-        program, and copies it.
+      lanes: heads are stored in caches of several blocks as a multiple of so many
+        numbers, filled up with zeros. A TPU's memory has them anyway; but where they are
+        not named, XLA lays a cache of small heads the other way round for an inner loop
+        or at the door of a program, and copies it.
       blocks: how attention reads long caches; None is all columns at once. Single tokens
         read by blocks only if branches are decided on the device.
       stages: numbers of columns; a decode loop that asks the host goes through one

@@ -162,10 +162,17 @@ def empty_cache(
         rows=rows,
         heads=config.kv_heads,
         length=length,
-        size=-(-config.head_size // platform.lanes) * platform.lanes,
+        size=_stored_size(config.head_size, length, platform),
         dtype=numbers,
         words=platform.words,
     )
+
+
+def _stored_size(size: int, length: int, platform: Platform) -> int:
+    """Return how many numbers a head has in a cache of `length` columns."""
+    if platform.blocks is None or length <= platform.blocks.columns:
+        return size
+    return -(-size // platform.lanes) * platform.lanes
 
 
 def visible(positions: jax.Array, columns: int, window: int | None) -> jax.Array:

@@ -10,6 +10,7 @@ import pytest
 
 from jaxdecode.cache import KVCache
 from jaxdecode.core.platform import CPU, GPU, TPU, Blocks
+from jaxdecode.models import outline
 from jaxdecode.models.attention import attend, place, visible
 from jaxdecode.models.block_attention import block_place
 from jaxdecode.models.config import LayerKind
@@ -164,3 +165,16 @@ def test_the_platform_decides_which_caches_are_read_by_blocks(
     if platform.blocks:
         platform = dataclasses.replace(platform, blocks=TINY)
     assert kind_of_place(platform, new, columns) == kind
+
+
+def test_heads_fill_a_tpus_lanes_in_caches_of_several_blocks():
+    config = varied(max_length=600)
+    block = TPU.blocks.columns
+    for platform, columns, expected in (
+        (TPU, block, config.head_size),
+        (TPU, block + 1, 128),
+        (GPU, block + 1, config.head_size),
+        (CPU, block + 1, config.head_size),
+    ):
+        cache = outline(config).on(platform).init_cache(1, columns)
+        assert cache.size == expected
