@@ -42,16 +42,20 @@ def compiled(chip, model, rows, prompt, new):
     return done, hlo.Program(done.as_text())
 
 
+def model_for(chip):
+    return outline(CONFIG, "bfloat16", platform=chips.CHIPS[chip].platform)
+
+
 @functools.cache
 def generation(chip):
     """Return one long prompt's program."""
-    model = outline(CONFIG, "bfloat16").on(chips.CHIPS[chip].platform)
-    return compiled(chip, chips.placed(model, chips.mesh_of(chip)), 1, PROMPT, NEW)
+    model = chips.placed(model_for(chip), chips.mesh_of(chip))
+    return compiled(chip, model, 1, PROMPT, NEW)
 
 
 def layer_of_cache(chip, rows, columns, parts=1):
     """Return the shape of a layer's keys on one device."""
-    model = outline(CONFIG, "bfloat16").on(chips.CHIPS[chip].platform)
+    model = model_for(chip)
     b, k, t, d = jax.eval_shape(lambda: model.init_cache(rows, columns)).keys[0].shape
     return b, k // parts, t, d
 
@@ -110,9 +114,8 @@ def test_a_token_on_a_tpu_scores_one_block_of_a_long_row_at_a_time():
 def test_a_gpu_has_a_loop_for_short_rows_that_reads_a_part_of_the_cache():
     if reason := chips.why_no_compiler("h100"):
         pytest.skip(reason)
-    model = outline(CONFIG, "bfloat16").on(chips.CHIPS["h100"].platform)
-    placed = chips.placed(model, chips.mesh_of("h100"))
-    program = compiled("h100", placed, 2, 128, PROMPT)[1]
+    model = chips.placed(model_for("h100"), chips.mesh_of("h100"))
+    program = compiled("h100", model, 2, 128, PROMPT)[1]
     layer = layer_of_cache("h100", 2, 128 + PROMPT)
     decode = [x for x in program[program.entry] if x.kind == "while"][-2:]
     rows, heads = 2 * CONFIG.kv_heads, CONFIG.num_heads // CONFIG.kv_heads
@@ -130,8 +133,7 @@ def test_no_device_of_a_mesh_gathers_a_layer_of_the_cache():
     if reason := chips.why_no_compiler("v5e"):
         pytest.skip(reason)
     mesh = chips.mesh_of("v5e", data=1, tensor=4)
-    model = jd.shard(outline(CONFIG, "bfloat16"), mesh, data="data", tensor="tensor")
-    model = model.on(chips.CHIPS["v5e"].platform)
+    model = jd.shard(model_for("v5e"), mesh, data="data", tensor="tensor")
     program = compiled("v5e", model, 1, PROMPT, NEW)[1]
     layer = layer_of_cache("v5e", 1, PROMPT + NEW, parts=4)
     lines = program.reached(program.step())
