@@ -117,7 +117,7 @@ GPU = Platform(
     dtype="bfloat16",
     steps_per_look=8,
     columns_per_call=2048,
-    tokens_per_call=8192,
+    tokens_per_call=4096,
     gates=False,
     branches_on_device=False,
     windows=(256,),
@@ -134,6 +134,7 @@ GPU = Platform(
 TPU = dataclasses.replace(
     GPU,
     kind="tpu",
+    tokens_per_call=2048,  # a few hundred hide what reading the weights takes
     branches_on_device=True,
     by_chunks=False,
     compile_options=(("xla_tpu_enable_deduplicated_calls", "true"),),
