@@ -13,6 +13,11 @@ Scores of all columns never exist at once, and columns that nobody wrote are not
 is `attention.attend` up to rounding, and has its slope: that of the same loop over all
 blocks, whose scores are computed again on the way back.
 
+The platforms' own kernels do not serve (jax 0.10, 2026-11): cuDNN gets a transposed copy
+of the cache through `jax.nn.dot_product_attention`, its causal mask begins at column 0,
+and scores have no cap; flash and splash attention for TPU take no positions that are
+traced, and XLA's partitioner cannot cut them.
+
 Shape suffixes: B rows, S new tokens, N parts of P tokens each, T columns, H query heads,
 K key and value heads, G = H / K query heads of a group, M = G * P rows of a product, D
 head size.
