@@ -67,6 +67,11 @@ class KVCache:
         """Number of columns, T."""
         return self.keys[0].shape[2]
 
+    @property
+    def size(self) -> int:
+        """Numbers of a head, D."""
+        return self.keys[0].shape[3]
+
     def write(
         self, layer: int, keys: jax.Array, values: jax.Array, starts: jax.Array
     ) -> "KVCache":

@@ -70,6 +70,11 @@ class SharedCache:
         """Continuations per prompt, K."""
         return self.path.shape[0] // self.lengths.shape[0]
 
+    @property
+    def size(self) -> int:
+        """Numbers of a head, D."""
+        return self.keys[0].shape[3]
+
     def steps(self, positions: jax.Array) -> jax.Array:
         """Return which step each prompt's beams take at positions [B * K], int32 [B].
 

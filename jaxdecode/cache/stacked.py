@@ -49,6 +49,11 @@ class StackedCache:
         """Number of columns, T."""
         return self.keys.shape[3]
 
+    @property
+    def size(self) -> int:
+        """Numbers of a head, D."""
+        return self.keys.shape[4]
+
     def write(
         self, layer: int | jax.Array, keys: jax.Array, values: jax.Array, starts
     ) -> "StackedCache":

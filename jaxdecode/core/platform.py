@@ -14,6 +14,23 @@ import jax
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """How attention reads a long cache: by blocks of columns, none beyond those in use.
+
+    Attributes:
+      columns: columns of a block.
+      columns_whole: a cache of up to so many columns is read at once by single tokens;
+        a loop pays only beyond that.
+      scores_max: scores that are held at once, over all rows and heads. Where several
+        tokens have no more than that with all columns, these are read at once.
+    """
+
+    columns: int
+    columns_whole: int
+    scores_max: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Platform:
     """The choices that differ between backends.
 
@@ -38,6 +55,16 @@ class Platform:
         would copy the array for the sake of the words.
       joins: whether matrices that read the same rows are kept as one, for one product.
       compile_options: what the compiler is told, in pairs of a name and a value.
+      lanes: heads are stored in caches of several blocks as a multiple of so many
+        numbers, filled up with zeros. A TPU's memory has them anyway; but where they are
+        not named, XLA lays a cache of small heads the other way round for an inner loop
+        or at the door of a program, and copies it.
+      blocks: how attention reads long caches; None is all columns at once. Single tokens
+        read by blocks only if branches are decided on the device.
+      stages: numbers of columns; a decode loop that asks the host goes through one
+        program after the other, for rows that are up to so long.
+      columns_read: a single token attends to no column beyond these many, which is for
+        programs of short rows; None is no limit.
       kernels: whether programs may call the kernels of `jaxdecode.native`.
     """
 
@@ -55,11 +82,19 @@ class Platform:
     words: bool
     joins: bool
     compile_options: tuple[tuple[str, str | bool], ...] = ()
+    lanes: int = 1
+    blocks: Blocks | None = None
+    stages: tuple[int, ...] = ()
+    columns_read: int | None = None
     kernels: bool = False
 
     def with_slopes(self) -> "Platform":
         """Return the same platform with storage that can be differentiated."""
         return dataclasses.replace(self, words=False)
+
+    def for_rows_up_to(self, columns: int) -> "Platform":
+        """Return the same platform for a program of rows of at most `columns` tokens."""
+        return dataclasses.replace(self, columns_read=columns)
 
 
 CPU = Platform(
@@ -82,7 +117,7 @@ GPU = Platform(
     dtype="bfloat16",
     steps_per_look=8,
     columns_per_call=2048,
-    tokens_per_call=8192,
+    tokens_per_call=4096,
     gates=False,
     branches_on_device=False,
     windows=(256,),
@@ -91,15 +126,20 @@ GPU = Platform(
     sorts_words=False,
     words=False,
     joins=True,
+    blocks=Blocks(columns=512, columns_whole=1024, scores_max=2**24),
+    stages=(1024, 4096, 16384),
 )
 # Operations that are alike, such as those of two layers, share their code: a program of
 # sixteen layers is a quarter as large, and by the compiler's estimate no slower.
 TPU = dataclasses.replace(
     GPU,
     kind="tpu",
+    tokens_per_call=2048,  # a few hundred hide what reading the weights takes
     branches_on_device=True,
     by_chunks=False,
     compile_options=(("xla_tpu_enable_deduplicated_calls", "true"),),
+    stages=(),
+    lanes=128,
 )
 _BY_KIND = {"cpu": CPU, "gpu": GPU, "tpu": TPU}
 

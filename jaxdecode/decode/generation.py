@@ -20,7 +20,7 @@ from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.request import Options, Request, cut_columns, prepare
-from jaxdecode.decode.rows import Rows, any_running, generated_tokens
+from jaxdecode.decode.rows import Rows, generated_tokens
 from jaxdecode.decode.stops import Stops
 from jaxdecode.native import current_platform
 from jaxdecode.transforms import Chain, Link
@@ -307,11 +307,13 @@ def _run(
         reversible=reversible,
     )
 
-    def step(rows):
-        return steps.step(model, rows, platform=platform, reversible=reversible)
-
     if reversible:
+
+        def step(rows):
+            return steps.step(model, rows, platform=platform, reversible=True)
+
         rows = steps.repeat(step, rows, new_tokens_max)
     else:
-        rows = steps.drive(step, rows, any_running, platform=platform)
+        width = prompts.tokens.shape[1]
+        rows = steps.finish(model, rows, width=width, platform=platform)
     return collect(rows, pad_id)

@@ -14,6 +14,7 @@ In ordinary Python, for one row:
 The compiled form runs all rows together with a cache; rows that ended stay as they are.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,14 +23,14 @@ import jax.numpy as jnp
 
 from jaxdecode.core import varying
 from jaxdecode.core.platform import Platform
-from jaxdecode.core.protocol import Model, logits_of
+from jaxdecode.core.protocol import FollowsPlatform, Model, for_platform, logits_of
 from jaxdecode.core.pytree import replace
 from jaxdecode.core.rows import repeat_rows, resolve_banks, row_axes
 from jaxdecode.core.status import Status
 from jaxdecode.decode.observables import blank, observe_step
 from jaxdecode.decode.prefilling import prefill
 from jaxdecode.decode.prompts import Prompts
-from jaxdecode.decode.rows import Rows, contexts_of, is_running
+from jaxdecode.decode.rows import Rows, any_running, contexts_of, is_running
 from jaxdecode.native import current_platform
 from jaxdecode.sampling import Draw, draw, init_rows, update_rows
 from jaxdecode.transforms import Context, Drawn
@@ -178,6 +179,49 @@ def sample(rows: Rows, logits: jax.Array, *, platform: Platform) -> Rows:
     few = replace(rows, cache=None, links=None, logits=None, key=None)
     changes = jax.vmap(_append, in_axes=(row_axes(few), 0))(few, drawn)
     return replace(rows, links=links, **changes)
+
+
+def finish(model: Model, rows: Rows, *, width: int, platform: Platform) -> Rows:
+    """Bring every row to its end.
+
+    Where a token cannot choose what it reads without asking the host, the loop goes
+    through the platform's stages: a program that reads few columns while all rows are
+    short, then one that reads more.
+
+    Args:
+      model: the model.
+      rows: the rows.
+      width: columns that a prompt may have. Static.
+      platform: what the program is compiled for. Static.
+    """
+
+    def loop(rows, platform, is_open):
+        placed = for_platform(model, platform)
+        one = functools.partial(step, placed, platform=platform)
+        return drive(one, rows, is_open, platform=platform)
+
+    for columns in _stages(model, rows.tokens.shape[1], width, platform):
+        # The tokens of a look are read at the positions up to length + steps - 2.
+        longest = columns - platform.steps_per_look + 1
+
+        def stays(rows, longest=longest):
+            length = jnp.where(is_running(rows), rows.length, 0)
+            return any_running(rows) & (jnp.max(length) <= longest)
+
+        rows = loop(rows, platform.for_rows_up_to(columns), stays)
+    return loop(rows, platform, any_running)
+
+
+def _stages(model: Model, length: int, width: int, platform: Platform) -> list[int]:
+    """Return the stages that pay, but for the last one, of all columns.
+
+    A wrapper's models may read other positions than a row's own, so it has none.
+    """
+    if not isinstance(model, FollowsPlatform):
+        return []
+    # Prompts are padded to at most twice the longest one, so that it is in no earlier
+    # stage; and a program that reads more than half of the columns saves little.
+    return [n for n in platform.stages if width // 2 < n <= length // 2]
 
 
 def drive(

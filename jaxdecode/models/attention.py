@@ -17,8 +17,9 @@ from jax import lax
 
 from jaxdecode.cache import KVCache, SharedCache, StackedCache, as_numbers
 from jaxdecode.core.numerics import NEG_INF
-from jaxdecode.core.platform import Platform
-from jaxdecode.core.pytree import pytree
+from jaxdecode.core.platform import Blocks, Platform
+from jaxdecode.core.pytree import pytree, static
+from jaxdecode.models.block_attention import block_place
 from jaxdecode.models.config import LayerKind, ModelConfig
 from jaxdecode.models.layers import (
     CACHE_DTYPE,
@@ -44,11 +45,13 @@ class Place:
         attends to column t.
       rotary: the rotation to the tokens' positions, by kind of layer; empty without
         rotary positions.
+      columns: how many of the cache's first columns are read, T.
     """
 
     positions: jax.Array
     masks: dict[int | None, jax.Array]
     rotary: dict[LayerKind, Rotation]
+    columns: int = static()
 
     @property
     def starts(self) -> jax.Array:
@@ -68,17 +71,22 @@ class Place:
             stored, at = (cache.keys, cache.values), (self.positions, jnp.int32(layer))
             twin = functools.partial(_attend_visible, window=window)
             return attend_columns(q_BSHD, *stored, *at, window, twin)
-        return attend(q_BSHD, *cache.read(layer), self.masks[window], kind.score_cap)
+        read = cache.read(layer)
+        if self.columns < cache.length:
+            read = [stored[:, :, : self.columns] for stored in read]
+        return attend(q_BSHD, *read, self.masks[window], kind.score_cap)
 
 
 def place(
     positions: jax.Array,
     cache: KVCache | StackedCache | SharedCache,
     config: ModelConfig,
+    *,
+    platform: Platform,
 ) -> tuple[Any, Any]:
     """Return the `Place` of tokens at int32 `positions` [B, S], and the cache for them.
 
-    Each kind of cache has its kind of place.
+    Each kind of cache has its kind of place; a long one has another on some platforms.
     """
     kinds = dict.fromkeys(config.layer_kinds)
     windows = {kind.window for kind in kinds}
@@ -91,12 +99,38 @@ def place(
         if positions.shape[1] == 1:
             cache = cache.open(positions[:, 0])
         return shared_place(positions, cache, windows, rotary), cache
+    columns, heads = cache.length, config.num_heads
+    if isinstance(cache, KVCache):
+        if blocks := _blocks_for(positions, columns, heads, platform):
+            given = columns, heads, windows, rotary, blocks
+            return block_place(positions, *given), cache
+        if positions.shape[1] == 1:
+            columns = min(columns, platform.columns_read or columns)
     where = Place(
         positions=positions,
-        masks={w: visible(positions, cache.length, w) for w in windows},
+        masks={w: visible(positions, columns, w) for w in windows},
         rotary=rotary,
+        columns=columns,
     )
     return where, cache
+
+
+def _blocks_for(
+    positions: jax.Array, columns: int, heads: int, platform: Platform
+) -> Blocks | None:
+    """Return how tokens read the columns of a cache by blocks, if they do.
+
+    Each block may be a question to the host: little beside the work of a prompt's tokens,
+    much beside that of single ones.
+    """
+    blocks = platform.blocks
+    if blocks is None or columns <= blocks.columns:
+        return None
+    if positions.shape[1] == 1:
+        is_long = platform.branches_on_device and columns > blocks.columns_whole
+    else:
+        is_long = positions.size * heads * columns > blocks.scores_max
+    return blocks if is_long else None
 
 
 def empty_cache(
@@ -128,10 +162,17 @@ def empty_cache(
         rows=rows,
         heads=config.kv_heads,
         length=length,
-        size=config.head_size,
+        size=_stored_size(config.head_size, length, platform),
         dtype=numbers,
         words=platform.words,
     )
+
+
+def _stored_size(size: int, length: int, platform: Platform) -> int:
+    """Return how many numbers a head has in a cache of `length` columns."""
+    if platform.blocks is None or length <= platform.blocks.columns:
+        return size
+    return -(-size // platform.lanes) * platform.lanes
 
 
 def visible(positions: jax.Array, columns: int, window: int | None) -> jax.Array:
@@ -193,9 +234,12 @@ class Attention(nnx.Module):
         (q, k), v = self.normalised(q, k), self.heads(v)
         if self.kind in where.rotary:
             q, k = map(where.rotary[self.kind], (q, k))
+        q, k, v = (_filled_up(x, cache.size) for x in (q, k, v))
         new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
         cache = cache.write(layer, new_k, new_v, where.starts)
         mixed = where.attend(q * self.scale, cache, layer, self.kind)
+        if cache.size > self.head_size:
+            mixed = mixed[..., : self.head_size]
         return self.o(mixed.reshape(*x.shape[:-1], -1)), cache
 
     def make_norms(self, config: ModelConfig) -> tuple[RMSNorm, RMSNorm] | None:
@@ -248,6 +292,12 @@ def attend(
     mixed_BKMD = batched_matmul(weights.reshape(scores_BKMT.shape), v_BKTD, contract=2)
     mixed = mixed_BKMD.reshape(b, kv, h // kv, s, d) / total
     return jnp.moveaxis(mixed, 3, 1).reshape(b, s, h, d)
+
+
+def _filled_up(heads: jax.Array, size: int) -> jax.Array:
+    """Return heads [..., D] as the cache keeps them, with zeros behind their numbers."""
+    missing = size - heads.shape[-1]
+    return jnp.pad(heads, [(0, 0)] * 3 + [(0, missing)]) if missing else heads
 
 
 def _attend_visible(q_BSHD, keys, values, positions, layer, *, window):

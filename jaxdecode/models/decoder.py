@@ -89,7 +89,7 @@ class Decoder(nnx.Module):
             rows,
             length,
             self.dtype,
-            platform=self.platform or current_platform(),
+            platform=self._platform,
             in_kernels=self.embedding.matrix.in_kernels,
         )
 
@@ -113,7 +113,7 @@ class Decoder(nnx.Module):
         at: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
         """Read tokens [B, S]; return float32 logits [B, S, V] ([B, V] with `at`)."""
-        where, cache = place(positions, cache, self.config)
+        where, cache = self._place(positions, cache)
         x = self.embed(tokens, positions)
         x, cache = run_blocks(self.layers, x, where, cache)
         return self._logits(x, at), cache
@@ -150,13 +150,20 @@ class Decoder(nnx.Module):
                     f"layer_logits: `layers` must be in [0, {len(self.layers) - 1}], "
                     f"got {layer}."
                 )
-        where, cache = place(positions, cache, self.config)
+        where, cache = self._place(positions, cache)
         outputs = [self.embed(tokens, positions)]
         for layer, block in enumerate(self.layers):
             x, cache = block(outputs[-1], where, cache, layer)
             outputs.append(x)
         early = jnp.stack([self._logits(outputs[layer], at) for layer in layers])
         return self._logits(outputs[-1], at), early, cache
+
+    @property
+    def _platform(self) -> Platform:
+        return self.platform or current_platform()
+
+    def _place(self, positions: jax.Array, cache: Any) -> tuple[Any, Any]:
+        return place(positions, cache, self.config, platform=self._platform)
 
     def _logits(self, x: jax.Array, at: jax.Array | None) -> jax.Array:
         x = x if at is None else take_column(x, at)

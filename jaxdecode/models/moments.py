@@ -61,10 +61,9 @@ def _read(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     block = _block(config, weights)
     positions = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[:2])
-    cache = empty_cache(
-        config, x.shape[0], x.shape[1], "float32", platform=current_platform()
-    )
-    where, cache = place(positions, cache, config)
+    platform = current_platform()
+    cache = empty_cache(config, x.shape[0], x.shape[1], "float32", platform=platform)
+    where, cache = place(positions, cache, config, platform=platform)
     names = {id(part): ".".join(map(str, path)) for path, part in nnx.iter_graph(block)}
     with inputs_of_products() as seen:
         x, _ = block(x, where, cache, 0)

@@ -194,6 +194,22 @@ def test_a_layer_makes_one_product_for_each_group_of_matrices(name):
     assert {heads * CONFIG.head_size, 2 * CONFIG.mlp_width} <= outputs
 
 
+def test_a_layer_on_four_devices_is_put_together_twice():
+    needs("v5e")
+    mesh = chips.mesh_of("v5e", tensor=4)
+    there = chips.CHIPS["v5e"].platform
+    model = jd.shard(outline(CONFIG, "bfloat16", platform=there), mesh, tensor="tensor")
+    options = {"sampler": JOINT, "max_new_tokens": NEW, "platform": there}
+    traced = trace(model, [[1] * PROMPT] * BATCH, 0, **options)
+    program = hlo.Program(chips.compiled_for(traced, "v5e").as_text())
+    sums = [x for x in step_of(program) if x.kind.startswith("all-reduce")]
+    wide = [x for x in sums if "dot_general" in x.text]
+    assert len(wide) == 2 * LAYERS
+    gathered = [x for x in step_of(program) if x.kind.startswith("all-gather")]
+    usual = program[program.step()]  # but for rows that no window can hold
+    assert max((x.bytes for x in gathered if x in usual), default=0) < TABLE // 100
+
+
 def test_the_slope_of_a_score_compiles_without_a_copy_of_the_table(chip):
     platform = chips.CHIPS[chip].platform
     mesh = chips.mesh_of(chip)

@@ -6,6 +6,7 @@ prints a line for each case, "ok" or what went wrong. JAX fixes how many devices
 when it starts, so the tests run this in a process.
 """
 
+import dataclasses
 import json
 import traceback
 
@@ -16,7 +17,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxdecode as jd
+from jaxdecode.core.platform import TPU, Blocks
 from jaxdecode.core.pytree import pytree
+from jaxdecode.decode.generation import generate_for
 from jaxdecode.models import ModelConfig, build, random_params
 from tests import tiny
 
@@ -96,6 +99,17 @@ EVERY_KIND = (
     *(jd.TopK(20), jd.Typical(0.9), jd.TopP(0.95), jd.XTC(0.1, 0.5)),
     jd.DynamicTemperature(0.5, 1.5),
 )
+
+
+def long_rows_by_blocks():
+    blocks = Blocks(columns=4, columns_whole=4, scores_max=64)
+    platform, model = dataclasses.replace(TPU, blocks=blocks), tiny.llama()
+
+    def run(tokens, lengths, keys):
+        given = model, (tokens, lengths), keys
+        return generate_for(platform, *given, max_new_tokens=NEW).tokens
+
+    same(run, *prompts_of(), keys_of())
 
 
 def faded(params, token, state):
@@ -217,6 +231,7 @@ CASES = {
     "kernels in bfloat16": generating(
         kernel_llama, "bfloat16", sampler=jd.joint(top_k=5)
     ),
+    "long rows by blocks": long_rows_by_blocks,
     "a recurrent model": generating(recurrent),
     "beams": beams,
     "stochastic beams": stochastic_beams,

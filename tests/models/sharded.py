@@ -6,6 +6,7 @@ prints a line for each case, "ok" or what went wrong. JAX fixes how many devices
 when it starts, so the tests run this in a process.
 """
 
+import dataclasses
 import json
 import re
 import traceback
@@ -14,8 +15,10 @@ import jax
 import numpy as np
 
 import jaxdecode as jd
-from jaxdecode.core.platform import CPU
+from jaxdecode.core.platform import CPU, GPU, TPU, Blocks
+from jaxdecode.core.processes import in_every_process
 from jaxdecode.decode import trace
+from jaxdecode.decode.generation import generate_for
 from jaxdecode.models import ModelConfig, build, random_params
 
 PROMPTS = [[1, 2, 3], [4], [5, 6], [7, 8, 9, 10]]
@@ -95,6 +98,19 @@ def score():
     np.testing.assert_allclose(found.model_logprobs, expected.model_logprobs, atol=1e-5)
 
 
+def long_rows_by_blocks():
+    blocks = Blocks(columns=8, columns_whole=8, scores_max=1024)
+    options = {"sampler": jd.joint(temperature=0), "max_new_tokens": 24}
+    for platform in TPU, dataclasses.replace(GPU, stages=(12,)):
+        small = dataclasses.replace(platform, blocks=blocks)
+
+        def run(model, platform=small):
+            found = generate_for(platform, model, PROMPTS, 0, **options)
+            return in_every_process(found)
+
+        both(run)
+
+
 def every_device_holds_its_part():
     sizes = {}
     for name, leaf in zip(MANY.definition.names, MANY.leaves, strict=True):
@@ -122,6 +138,7 @@ CASES = (
     pieces_of_a_stream,
     beams,
     score,
+    long_rows_by_blocks,
     every_device_holds_its_part,
     a_step_has_two_sums_a_layer,
 )

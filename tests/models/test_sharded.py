@@ -23,6 +23,7 @@ CASES = (
     "pieces_of_a_stream",
     "beams",
     "score",
+    "long_rows_by_blocks",
     "every_device_holds_its_part",
     "a_step_has_two_sums_a_layer",
 )
