@@ -19,7 +19,8 @@ from jaxdecode.core.varying import vary_like
 from jaxdecode.native import current_platform
 from jaxdecode.sampling.lift import are_greedy, are_off
 from jaxdecode.sampling.order import arg_max
-from jaxdecode.sampling.processing import edit, process_seen, scale_rows
+from jaxdecode.sampling.past import changes_past, edit_past
+from jaxdecode.sampling.processing import edit, process_seen
 from jaxdecode.sampling.stats import RowStats, logprobs_of, row_stats
 from jaxdecode.sampling.straight import draw_straight, edited_straight, straight_stats
 from jaxdecode.sampling.tail import observe
@@ -76,6 +77,12 @@ def draw(
     """
     platform = current_platform() if platform is None else platform
     windows = platform.windows if windows is None else windows
+    if not chain.is_mixed and changes_past(chain, logits.shape[1], contexts, platform):
+        given = chain, logits, contexts, states
+        raw, rows, past = edit_past(*given, platform=platform)
+        found = _draw_kinds(Batch(chain, rows, contexts, states), windows)
+        chosen = past.value_of(found.token, rows.rows)
+        return _finished(found, raw, raw.valid & rows.valid, chosen if own else None)
     if platform.gates:
         raw = row_stats(logits, platform=platform, with_log_z=own)
     else:
@@ -87,11 +94,16 @@ def draw(
         rows = edited(chain, raw, contexts, states)
         found = _draw_kinds(Batch(chain, rows, contexts, states), windows)
         valid = raw.valid & rows.valid
-    token, own_logprob = found.token, None
-    if own:
-        chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
-        own_logprob = raw.logprob_of(chosen)
-    return Draw(token, found.logprob, valid, own_logprob, found.seen)
+    chosen = jnp.take_along_axis(logits, found.token[:, None], axis=1)[:, 0]
+    return _finished(found, raw, valid, chosen if own else None)
+
+
+def _finished(
+    found: Found, raw: RowStats, valid: jax.Array, chosen: jax.Array | None
+) -> Draw:
+    """Return the draw; `chosen` are the logits of the tokens, if they are asked for."""
+    own_logprob = None if chosen is None else raw.logprob_of(chosen)
+    return Draw(found.token, found.logprob, valid, own_logprob, found.seen)
 
 
 def _draw_mixed(chain: Chain, raw: RowStats, contexts: Context, states: Any):
@@ -113,15 +125,19 @@ def _edited(chain: Chain, raw: RowStats, contexts: Context, states: Any) -> RowS
     untouched = are_off(chain.head, rows.shape[0])
 
     def anew(raw, rows):
-        stats = row_stats(rows, platform=raw.platform)
-        return stats.maxima, stats.valid
+        stats, log_z = row_stats(rows, platform=raw.platform), raw.log_z
+        if stats.log_z is not None:
+            log_z = stats.log_z
+        elif log_z is not None:
+            log_z = jnp.where(untouched, log_z, jnp.nan)
+        return stats.maxima, stats.valid, log_z
 
-    maxima, valid = jax.lax.cond(
-        jnp.all(untouched), lambda raw, _: (raw.maxima, raw.valid), anew, *(raw, rows)
+    def as_before(raw, rows):
+        return raw.maxima, raw.valid, raw.log_z
+
+    maxima, valid, log_z = jax.lax.cond(
+        jnp.all(untouched), as_before, anew, *(raw, rows)
     )
-    log_z = raw.log_z
-    if log_z is not None:
-        log_z = jnp.where(untouched, log_z, jnp.nan)
     return RowStats(rows, maxima, valid, log_z, raw.platform)
 
 
@@ -145,9 +161,7 @@ def _draw_kinds(batch: Batch, windows: Sequence[int]) -> Found:
         return found.merge(greedy, Found(best, jnp.zeros_like(found.logprob)))
 
     def draw_plain(found):
-        scaled, unscaled = scale_rows(chain, rows.rows, batch.contexts, batch.states)
-        drawn = draw_whole(rows, scaled, unscaled, batch.contexts.key)
-        return found.merge(plain, Found(*drawn))
+        return found.merge(plain, Found(*draw_whole(batch)))
 
     found = _gate(rows.valid & greedy, take_best, found)
     found = _gate(rows.valid & plain, draw_plain, found)
