@@ -5,6 +5,7 @@ once: the definition is one hashable constant and the weights are a flat tuple. 
 module is put together again inside the trace, where it costs nothing at run time.
 """
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -157,7 +158,7 @@ class Frozen:
         state = jax.tree.unflatten(self.definition.treedef, part(list(leaves)))
         return nnx.merge(self.definition.graphdef, state)
 
-    @property
+    @functools.cached_property  # a trace asks for it several times
     def _module(self) -> Any:
         module = self._assemble(self.leaves)
         if self.platform is None or not isinstance(module, FollowsPlatform):

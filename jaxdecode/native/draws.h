@@ -184,7 +184,7 @@ XLA_FFI_Error* jaxdecode_put(XLA_FFI_CallFrame* frame) {
 /* ---- the best of a row and its noise ---- */
 
 typedef struct {
-  const XLA_FFI_Buffer *rows, *maxima, *keys, *from, *reached, *ids, *next;
+  const XLA_FFI_Buffer *rows, *maxima, *keys, *from, *reached, *ids, *bits, *next;
   int64_t chunk;
 } search_task;
 
@@ -206,17 +206,19 @@ static void search_parts(void* data, int64_t first, int64_t end) {
                 .before = *(const float*)address(task->reached, 0, out, 1, item, 4),
                 .reached = -INFINITY,
                 .ids = (int32_t*)out->data + item * axis(out, 1),
+                .bits = (uint32_t*)task->bits->data + item * axis(out, 1),
                 .most = most,
                 .room = axis(out, 1)};
     ((int32_t*)task->next->data)[item] = (int32_t)search_row(&s);
-    for (int64_t i = s.count; i < s.room; i++) s.ids[i] = (int32_t)s.size;
+    for (int64_t i = s.count; i < s.room; i++) s.ids[i] = (int32_t)s.size, s.bits[i] = 0;
   }
 }
 
 /* (rows float32 [.., V], the maxima of their chunks float32 [.., C], words of their keys
    uint32 [.., 2], where to begin int32 [..], scores float32 [..]) -> the ids of entries
-   that can have the best score int32 [.., K], V where there are fewer, and where the
-   search stopped for want of room int32 [..]. K is at most FOUND_MAX.
+   that can have the best score int32 [.., K], V where there are fewer, the bits of their
+   noise uint32 [.., K], and where the search stopped for want of room int32 [..]. K is at
+   most FOUND_MAX.
    Attribute `chunk`: int64, entries of a chunk. */
 XLA_FFI_Error* jaxdecode_search(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
@@ -224,16 +226,48 @@ XLA_FFI_Error* jaxdecode_search(XLA_FFI_CallFrame* frame) {
       expect(frame, "jaxdecode_search: other operands or results",
              (expected[]){{TYPE(F32), 1}, {TYPE(F32), 1}, {TYPE(U32), 1}, {TYPE(S32), 0},
                           {TYPE(F32), 0}, {0}},
-             (expected[]){{TYPE(S32), 1}, {TYPE(S32), 0}, {0}});
+             (expected[]){{TYPE(S32), 1}, {TYPE(U32), 1}, {TYPE(S32), 0}, {0}});
   if (error != NULL) return error;
   search_task task = {.rows = operand(frame, 0), .maxima = operand(frame, 1),
                       .keys = operand(frame, 2), .from = operand(frame, 3),
                       .reached = operand(frame, 4), .ids = result(frame, 0),
-                      .next = result(frame, 1), .chunk = whole_attribute(frame, 0)};
+                      .bits = result(frame, 1), .next = result(frame, 2),
+                      .chunk = whole_attribute(frame, 0)};
   const int64_t room = axis(task.ids, 1);
   if (!is_chunk(task.chunk) || !has_chunks(task.maxima, task.rows, task.chunk))
     return refuse(frame, "jaxdecode_search: chunks of another size");
-  if (room < 1 || room > FOUND_MAX || axis(task.keys, 1) != 2)
+  if (room < 1 || room > FOUND_MAX || room != axis(task.bits, 1) ||
+      axis(task.keys, 1) != 2)
     return refuse(frame, "jaxdecode_search: other sizes");
   return share(frame, search_parts, &task, items_in(task.ids, 1));
+}
+
+/* ---- noise of a few entries ---- */
+
+typedef struct {
+  const XLA_FFI_Buffer *keys, *ids, *bits;
+} hash_task;
+
+/* A part is one row. */
+static void hash_parts(void* data, int64_t from, int64_t to) {
+  const hash_task* task = data;
+  const int64_t count = axis(task->bits, 1);
+  for (int64_t item = from; item < to; item++)
+    hash(address(task->keys, 1, task->bits, 1, item, 4),
+         address(task->ids, 1, task->bits, 1, item, 4), count,
+         (uint32_t*)task->bits->data + item * count);
+}
+
+/* (words of keys uint32 [.., 2], ids int32 [.., K]) -> the bits of their noise
+   uint32 [.., K]. */
+XLA_FFI_Error* jaxdecode_hash(XLA_FFI_CallFrame* frame) {
+  if (is_question(frame)) return NULL;
+  XLA_FFI_Error* error = expect(frame, "jaxdecode_hash: other operands or results",
+                                (expected[]){{TYPE(U32), 1}, {TYPE(S32), 1}, {0}},
+                                (expected[]){{TYPE(U32), 1}, {0}});
+  if (error != NULL) return error;
+  hash_task task = {operand(frame, 0), operand(frame, 1), result(frame, 0)};
+  if (axis(task.keys, 1) != 2 || axis(task.ids, 1) != axis(task.bits, 1))
+    return refuse(frame, "jaxdecode_hash: other sizes");
+  return share(frame, hash_parts, &task, items_in(task.bits, 1));
 }

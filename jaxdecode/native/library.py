@@ -37,7 +37,7 @@ SOURCES = ("simd.h", "simd_avx512.h", "simd_avx2.h", "simd_neon.h", "work.h")
 SOURCES += ("frame.h", "tile.h", "product.h", "rows.h", "exponential.h", "attention.h")
 SOURCES += ("best.h", "sort.h", "survey.h", "noise.h", "draws.h", "kernels.c")
 HANDLERS = ("jaxdecode_product", "jaxdecode_attend", "jaxdecode_best", "jaxdecode_sort")
-HANDLERS += ("jaxdecode_survey", "jaxdecode_put", "jaxdecode_search")
+HANDLERS += ("jaxdecode_survey", "jaxdecode_put", "jaxdecode_search", "jaxdecode_hash")
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared")
 FLAGS += ("-fno-math-errno", "-fno-trapping-math")  # or rounding is not vectorised
 # What names this very processor to a compiler, for each machine that has kernels.

@@ -11,6 +11,7 @@ nearly always one, hold the best score for certain; XLA takes it from them. */
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "simd.h"
 #include "survey.h"
@@ -40,6 +41,18 @@ INLINE counters threefry(uint32_t k0, uint32_t k1, counters count) {
   return x0 ^ x1;
 }
 
+/* Writes that of each of `count` ids to `bits`. */
+static void hash(const uint32_t* key, const int32_t* ids, int64_t count, uint32_t* bits) {
+  for (int64_t i = 0; i < count; i += LANES) {
+    const int64_t left = count - i;
+    const size_t bytes = (size_t)(left < LANES ? left : LANES) * 4;
+    counters index = {0};
+    memcpy(&index, ids + i, bytes);
+    const counters found = threefry(key[0], key[1], index);
+    memcpy(bits + i, &found, bytes);
+  }
+}
+
 /* slack - log(2) log2'(1 - u), log2' being what the bits say, as an integer. */
 INLINE floats noise_bound(counters bits) {
   const floats u = (floats)(bits >> 9 | 0x3f800000u); /* and 1 */
@@ -66,6 +79,7 @@ typedef struct {
   float before;  /* and they, or entries found before the next, reach this score; */
   float reached; /* some entry of the row does this */
   int32_t* ids;  /* what was found, with room for `room`, in ascending order, */
+  uint32_t* bits; /* what their noise is made of, */
   float* most;   /* and what their scores do not exceed */
   int64_t room, count;
 } search;
@@ -80,6 +94,7 @@ static int make_way(search* s) {
   for (int64_t i = 0; i < s->count; i++)
     if (s->most[i] >= s->reached) {
       s->ids[kept] = s->ids[i];
+      s->bits[kept] = s->bits[i];
       s->most[kept++] = s->most[i];
     }
   s->count = kept;
@@ -95,6 +110,7 @@ static int consider(search* s, int64_t id, uint32_t bits) {
   if (!(most > s->before && most >= s->reached)) return 1;
   if (s->count == s->room && !make_way(s)) return 0;
   s->ids[s->count] = (int32_t)id;
+  s->bits[s->count] = bits;
   s->most[s->count++] = most;
   reach(&s->before, least);
   reach(&s->reached, least);

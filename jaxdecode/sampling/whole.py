@@ -8,7 +8,7 @@ from jaxdecode.core.platform import Platform
 from jaxdecode.core.pytree import replace
 from jaxdecode.native import noisy_candidates
 from jaxdecode.sampling.lift import are_off
-from jaxdecode.sampling.noise import gumbel_at, gumbel_bound_at, is_addressable
+from jaxdecode.sampling.noise import gumbel, gumbel_at, gumbel_bound_at, is_addressable
 from jaxdecode.sampling.order import arg_max
 from jaxdecode.sampling.processing import scale_rows, scales_of
 from jaxdecode.sampling.stats import (
@@ -93,19 +93,20 @@ def _gumbel_max(row, key, maxima, platform: Platform):
     serial = platform.gates and vocab_size >= LARGE
     if not serial or not is_addressable(key):
         ids = jnp.arange(vocab_size, dtype=jnp.int32)
-        token = arg_max(row + gumbel_at(key, ids, vocab_size))
+        token = arg_max(row + gumbel_at(key, ids, vocab_size, platform=platform))
         return token, row[token]
     search = _by_candidates if has_kernels(vocab_size, platform) else _by_bounds
-    token = search(jax.lax.stop_gradient(row), key, maxima)
+    token = search(jax.lax.stop_gradient(row), key, maxima, platform)
     return token, row[token]
 
 
-def _by_candidates(row, key, maxima) -> jax.Array:
+def _by_candidates(row, key, maxima, platform: Platform) -> jax.Array:
     """Return the token with the best score among the few that can have it.
 
     A kernel finds them by bounds of the scores; their noise is taken here, to the bit.
     Nearly always they fit into one turn.
     """
+    del platform
     vocab_size, words = row.shape[0], jax.random.key_data(key)
 
     def is_open(carry):
@@ -113,11 +114,11 @@ def _by_candidates(row, key, maxima) -> jax.Array:
 
     def search_on(carry):
         start, best, token = carry
-        ids, start = noisy_candidates(
+        ids, bits, start = noisy_candidates(
             row, maxima, words, start, best, chunk=CHUNK, k=CANDIDATES
         )
         inside = jnp.minimum(ids, vocab_size - 1)
-        scores = row[inside] + gumbel_at(key, inside, vocab_size)
+        scores = row[inside] + gumbel(bits)
         scores = jnp.where(ids < vocab_size, scores, -jnp.inf)
         most = jnp.max(scores)
         first = jnp.min(jnp.where(scores == most, inside, vocab_size))
@@ -129,7 +130,7 @@ def _by_candidates(row, key, maxima) -> jax.Array:
     return jax.lax.while_loop(is_open, search_on, start)[2]
 
 
-def _by_bounds(row, key, maxima) -> jax.Array:
+def _by_bounds(row, key, maxima, platform: Platform) -> jax.Array:
     """Return the token with the best score, by bounds of the scores of each chunk.
 
     Noise takes two logarithms an entry, a bound of it none. Chunks are searched in the
@@ -140,7 +141,8 @@ def _by_bounds(row, key, maxima) -> jax.Array:
     ids = jnp.arange(table.size, dtype=jnp.int32).reshape(table.shape)
 
     def search(chunk):
-        scores = table[chunk] + gumbel_at(key, ids[chunk], vocab_size)
+        noise = gumbel_at(key, ids[chunk], vocab_size, platform=platform)
+        scores = table[chunk] + noise
         return jnp.max(scores), ids[chunk, jnp.argmax(scores)]
 
     def is_open(carry):

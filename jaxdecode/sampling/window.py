@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core.numerics import finite_or_zero, log_sum_exp, logprob_of
+from jaxdecode.core.platform import Platform
 from jaxdecode.core.pytree import pytree, replace
 from jaxdecode.core.rows import put_rows, take_rows
 from jaxdecode.sampling.noise import gumbel_at
@@ -110,7 +111,7 @@ def draw_all(size: int, batch: Batch, todo: jax.Array, found: Found):
     head = len(chain.head)
     gates = rows.platform.gates
     kept, views = run_tail(chain.tail, kept, batch.states[head:], gates=gates)
-    token, logprob = _draw_candidates(kept, rows.rows.shape[1])
+    token, logprob = _draw_candidates(kept, rows.rows.shape[1], rows.platform)
     seen = observe(chain, [None] * head + views, token)
     done = todo & kept.closed & ~kept.broken
     return todo & ~done, found.merge(done, Found(token, logprob, seen))
@@ -156,11 +157,14 @@ def _in_groups(sizes: Sequence[int], batch: Batch, todo: jax.Array, found: Found
     return jax.lax.cond(jnp.any(todo), run, lambda stage, found: found, *(stage, found))
 
 
-def _draw_candidates(kept: Candidates, vocab_size: int) -> tuple[jax.Array, jax.Array]:
+def _draw_candidates(
+    kept: Candidates, vocab_size: int, platform: Platform
+) -> tuple[jax.Array, jax.Array]:
     """Draw from closed candidates [B, K]; ties of the score go to the lower id."""
 
     def one_row(row: Candidates):
-        score = row.values + gumbel_at(row.context.key, row.ids, vocab_size)
+        noise = gumbel_at(row.context.key, row.ids, vocab_size, platform=platform)
+        score = row.values + noise
         is_best = score == jnp.max(score)
         token = jnp.min(jnp.where(is_best, row.ids, vocab_size))
         return token, jnp.max(jnp.where(row.ids == token, row.values, -jnp.inf))

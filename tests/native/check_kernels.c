@@ -227,13 +227,18 @@ static void check_search(void) {
   float *row = numbers(ENTRIES), maxima[CHUNKS], reached = -INFINITY, log_z;
   uint32_t key[2] = {17, 42};
   int32_t ids[FOUND], start = 0, next;
+  uint32_t bits[FOUND], again[FOUND];
   int64_t chunk = CHUNK;
   array survey[2] = {ARRAY(F32, maxima, CHUNKS), ARRAY(F32, &log_z, 0)};
   array operands[5] = {ARRAY(F32, row, ENTRIES), survey[0], ARRAY(U32, key, 2),
                        ARRAY(S32, &start, 0), ARRAY(F32, &reached, 0)};
   call(jaxdecode_survey, operands, 1, survey, 2, XLA_FFI_DataType_S64, &chunk);
-  array results[2] = {ARRAY(S32, ids, FOUND), ARRAY(S32, &next, 0)};
-  call(jaxdecode_search, operands, 5, results, 2, XLA_FFI_DataType_S64, &chunk);
+  array results[3] = {ARRAY(S32, ids, FOUND), ARRAY(U32, bits, FOUND),
+                      ARRAY(S32, &next, 0)};
+  call(jaxdecode_search, operands, 5, results, 3, XLA_FFI_DataType_S64, &chunk);
+  array hashed[2] = {operands[2], results[0]}, hashes = ARRAY(U32, again, FOUND);
+  call(jaxdecode_hash, hashed, 2, &hashes, 1, XLA_FFI_DataType_S64, &chunk);
+  must_be_near("hash", again[0], bits[0], 0);
   int64_t wanted = 0;
   double most = -INFINITY;
   for (uint32_t i = 0; i < ENTRIES; i++) {

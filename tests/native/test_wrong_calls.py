@@ -36,9 +36,10 @@ RIGHT = {
     "put": ([ROW, ((3,), S), ((3,), F)], [ROW, ONE, ONE, *SURVEY], CHUNK),
     "search": (
         [ROW, CHUNKS, ((2,), U), ((), S), ONE],
-        [((3,), S), ((), S)],
+        [((3,), S), ((3,), U), ((), S)],
         CHUNK,
     ),
+    "hash": ([((2,), U), ((3,), S)], ((3,), U), {}),
 }
 WRONG = {
     "product": [(1, ((), F)), (2, (PANELS, S)), (2, ((4, 32), F)), (2, (PANELS, H))],
@@ -46,6 +47,7 @@ WRONG = {
     "best": [(0, ((32,), S)), (1, ((), F))],
     "survey": [(0, ((32,), S)), (0, ONE)],
     "put": [(0, ((32,), S)), (1, ((3,), F)), (2, ONE)],
+    "hash": [(0, ((2,), S)), (1, ((), S))],
     "search": [(0, ONE), (2, ((2,), S)), (3, ((), F))],
 }
 CASES = [(name, *change) for name, changes in WRONG.items() for change in changes]
@@ -99,9 +101,14 @@ def test_operands_whose_sizes_do_not_fit_are_refused():
     with pytest.raises(Exception, match="jaxdecode_put: other sizes"):
         call("put", operands, [((48,), F), *result[1:]], CHUNK)
     operands, result, _ = RIGHT["search"]
-    for many in (0, 65):
+    for many, bits in ((0, 0), (65, 65), (3, 2)):
+        results = [((many,), S), ((bits,), U), result[2]]
         with pytest.raises(Exception, match="jaxdecode_search: other sizes"):
-            call("search", operands, [((many,), S), result[1]], CHUNK)
+            call("search", operands, results, CHUNK)
     short = [operands[0], ((1,), F), *operands[2:]]
     with pytest.raises(Exception, match="jaxdecode_search: chunks of another size"):
         call("search", short, result, CHUNK)
+    operands, result, _ = RIGHT["hash"]
+    for given, results in (([((3,), U), operands[1]], result), (operands, ((4,), U))):
+        with pytest.raises(Exception, match="jaxdecode_hash: other sizes"):
+            call("hash", given, results, {})

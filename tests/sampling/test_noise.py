@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from jaxdecode.core.platform import CPU
-from jaxdecode.native import current_platform, is_available, noisy_candidates
+from jaxdecode.native import (
+    current_platform,
+    is_available,
+    noise_bits,
+    noisy_candidates,
+)
 from jaxdecode.sampling.noise import gumbel, gumbel_at, gumbel_bound
 from jaxdecode.sampling.stats import CHUNK, chunk_maxima
 from jaxdecode.sampling.whole import gumbel_max
@@ -41,6 +46,16 @@ def test_no_noise_exceeds_its_bound_which_is_near():
     assert above[noise >= 2].max() < 0.14
 
 
+@native
+@pytest.mark.parametrize("count", [1, 7, 16, 37])
+def test_noise_by_the_kernel_is_that_of_jax(count):
+    ids = np.random.default_rng(count).integers(0, VOCAB, (3, count)).astype(np.int32)
+    keys = jax.random.split(jax.random.key(7), 3)
+    by_kernel = jax.vmap(lambda key, ids: noise_bits(jax.random.key_data(key), ids))
+    for key, row, found in zip(keys, ids, by_kernel(keys, ids), strict=True):
+        assert found.tolist() == jax.random.bits(key, (VOCAB,))[row].tolist()
+
+
 def test_noise_is_the_double_logarithm_but_for_half_of_what_the_kernel_allows():
     """For every number that noise is made of: 23 bits."""
     numbers = np.arange(2**23, dtype=np.uint32)
@@ -61,15 +76,17 @@ def test_the_best_score_is_among_the_candidates(kind, k):
         scores = row + np.asarray(jax.random.gumbel(key, (VOCAB,), jnp.float32))
         while start < VOCAB:
             given = row, maxima, jax.random.key_data(key), np.int32(start), reached
-            ids, start = noisy_candidates(*given, chunk=CHUNK, k=k)
+            ids, bits, start = noisy_candidates(*given, chunk=CHUNK, k=k)
             found += [i for i in ids.tolist() if i < VOCAB]
+            wanted = jax.random.bits(key, (VOCAB,))[ids[ids < VOCAB]]
+            assert bits[ids < VOCAB].tolist() == wanted.tolist()
             before = rest < int(start)
             assert int(np.argmax(np.where(before, scores, -np.inf))) in (0, *found)
         assert int(np.argmax(scores)) in found
         assert found == sorted(set(found))
         assert len(found) < 9 or k < 64, "hardly more than one"
         given = row, maxima, jax.random.key_data(key), np.int32(0), scores.max()
-        beyond, start = noisy_candidates(*given, chunk=CHUNK, k=k)
+        beyond, _, start = noisy_candidates(*given, chunk=CHUNK, k=k)
         assert (scores[beyond[beyond < VOCAB]] > scores.max() - 1e-3).all()
         assert int(start) == VOCAB
 
