@@ -66,9 +66,9 @@ def draw_straight(
     if not chain.cuts:
         return found
     sizes = [size for size in windows if size < vocab_size] + [vocab_size]
-    todo, found = draw_all(sizes[0], batch, todo, found)
+    todo, found, least = draw_all(sizes[0], batch, todo, found)
     for size in sizes[1:]:
-        todo, found = draw_if_any(size, batch, todo, found)
+        todo, found, least = draw_if_any(size, batch, todo, found, least)
     return found
 
 

@@ -151,6 +151,14 @@ class Truncation(Link):
         """
         return jnp.asarray(False)
 
+    def least_size(self, row: Candidates) -> jax.Array | float:
+        """Return how many of the best tokens it keeps at least, float32.
+
+        Asked of a window that could not hold them, so that smaller ones are not tried.
+        The default says nothing, which is always right.
+        """
+        return 0.0
+
     def is_idle(self, row: Candidates) -> Any:
         """Whether it changes nothing of this row; at least where it is off."""
         return self.is_off()
