@@ -158,8 +158,16 @@ class Frozen:
         state = jax.tree.unflatten(self.definition.treedef, part(list(leaves)))
         return nnx.merge(self.definition.graphdef, state)
 
-    @functools.cached_property  # a trace asks for it several times
+    @property
     def _module(self) -> Any:
+        """The module; a new one each time if it may change itself when it is called."""
+        return self._same_module if self.keeps_protocol else self._new_module()
+
+    @functools.cached_property
+    def _same_module(self) -> Any:
+        return self._new_module()
+
+    def _new_module(self) -> Any:
         module = self._assemble(self.leaves)
         if self.platform is None or not isinstance(module, FollowsPlatform):
             return module
