@@ -77,33 +77,35 @@ def draw(
     """
     platform = current_platform() if platform is None else platform
     windows = platform.windows if windows is None else windows
-    if not chain.is_mixed and changes_past(chain, logits.shape[1], contexts, platform):
-        given = chain, logits, contexts, states
-        raw, rows, past = edit_past(*given, platform=platform)
-        found = _draw_kinds(Batch(chain, rows, contexts, states), windows)
-        chosen = past.value_of(found.token, rows.rows)
-        return _finished(found, raw, raw.valid & rows.valid, chosen if own else None)
-    if platform.gates:
-        raw = row_stats(logits, platform=platform, with_log_z=own)
-    else:
-        raw = straight_stats(logits, platform=platform)
+    given = chain, logits, contexts, states
+    past = None
     if chain.is_mixed:
+        raw = _measured(logits, platform, own)
         found, valid = _draw_mixed(chain, raw, contexts, states)
     else:
-        edited = _edited if platform.gates else edited_straight
-        rows = edited(chain, raw, contexts, states)
+        if changes_past(chain, logits.shape[1], contexts, platform):
+            raw, rows, past = edit_past(*given, platform=platform)
+        else:
+            raw = _measured(logits, platform, own)
+            edited = _edited if platform.gates else edited_straight
+            rows = edited(chain, raw, contexts, states)
         found = _draw_kinds(Batch(chain, rows, contexts, states), windows)
         valid = raw.valid & rows.valid
-    chosen = jnp.take_along_axis(logits, found.token[:, None], axis=1)[:, 0]
-    return _finished(found, raw, valid, chosen if own else None)
-
-
-def _finished(
-    found: Found, raw: RowStats, valid: jax.Array, chosen: jax.Array | None
-) -> Draw:
-    """Return the draw; `chosen` are the logits of the tokens, if they are asked for."""
-    own_logprob = None if chosen is None else raw.logprob_of(chosen)
+    own_logprob = None
+    if own:
+        before = _take(logits, found.token) if past is None else past.take(found.token)
+        own_logprob = raw.logprob_of(before)
     return Draw(found.token, found.logprob, valid, own_logprob, found.seen)
+
+
+def _take(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(logits, tokens[:, None], axis=1)[:, 0]
+
+
+def _measured(logits: jax.Array, platform: Platform, own: bool) -> RowStats:
+    if platform.gates:
+        return row_stats(logits, platform=platform, with_log_z=own)
+    return straight_stats(logits, platform=platform)
 
 
 def _draw_mixed(chain: Chain, raw: RowStats, contexts: Context, states: Any):

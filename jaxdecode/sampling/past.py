@@ -31,21 +31,23 @@ FEW = 32  # entries per token of the past, from which on they are few
 
 @pytree
 class Past:
-    """What rows held before they were changed, leaves [B, N].
+    """What rows held before they were changed.
 
     Attributes:
-      ids: int32, the tokens that may have been changed; V where there is none.
-      logits: float32, what they had; 0 where there is none.
+      ids: int32 [B, N], the tokens that may have been changed; V where there is none.
+      logits: float32 [B, N], what they had; 0 where there is none.
+      rows: float32 [B, V], the rows as they are now.
     """
 
     ids: jax.Array
     logits: jax.Array
+    rows: jax.Array
 
-    def value_of(self, token: jax.Array, rows: jax.Array) -> jax.Array:
-        """Return what `token` [B] had, from the changed rows [B, V]."""
-        is_here = self.ids == token[:, None]
+    def take(self, tokens: jax.Array) -> jax.Array:
+        """Return what tokens [B] had, float32 [B]."""
+        is_here = self.ids == tokens[:, None]
         old = jnp.max(jnp.where(is_here, self.logits, -jnp.inf), axis=1)
-        new = jnp.take_along_axis(rows, token[:, None], axis=1)[:, 0]
+        new = jnp.take_along_axis(self.rows, tokens[:, None], axis=1)[:, 0]
         return jnp.where(jnp.any(is_here, axis=1), old, new)
 
 
@@ -73,29 +75,30 @@ def edit_past(
     """
     links = chain.head
     given = links, logits, contexts, tuple(states[: len(links)])
-    rows, best, raw_log_z, maxima, log_z, past = _edit_past(*given)
+    rows, best, raw_log_z, maxima, log_z, (ids, old) = _edit_past(*given)
     raw_valid, valid = jnp.isfinite(raw_log_z), jnp.isfinite(log_z)
     raw = RowStats(logits, best[:, None], raw_valid, raw_log_z, platform)
-    return raw, RowStats(rows, maxima, valid, log_z, platform), past
+    new = RowStats(rows, maxima, valid, log_z, platform)
+    return raw, new, Past(ids, old, rows)
 
 
 @jax.custom_jvp
 def _edit_past(links: Sequence[Link], logits, contexts, states):
     nothing = jnp.all(are_off(links, logits.shape[0]))
-    past, new = jax.lax.cond(
+    ids, old, new = jax.lax.cond(
         nothing, _untouched, _edit_tokens, links, logits, contexts, states
     )
-    return *put_and_survey(logits, past.ids, new, CHUNK), past
+    return *put_and_survey(logits, ids, new, CHUNK), (ids, old)
 
 
 def _edit_plainly(links: Sequence[Link], logits, contexts, states):
     """Do the same in plain JAX, even where all links are off."""
-    past, new = _edit_tokens(links, logits, contexts, states)
+    ids, old, new = _edit_tokens(links, logits, contexts, states)
     lines = jnp.arange(logits.shape[0])[:, None]
-    rows = logits.at[lines, past.ids].set(new, mode="drop")
+    rows = logits.at[lines, ids].set(new, mode="drop")
     before, after = chunk_maxima(logits), chunk_maxima(rows)
     raw_log_z, log_z = log_total(logits, before), log_total(rows, after)
-    return rows, jnp.max(before, axis=1), raw_log_z, after, log_z, past
+    return rows, jnp.max(before, axis=1), raw_log_z, after, log_z, (ids, old)
 
 
 @_edit_past.defjvp
@@ -105,7 +108,7 @@ def _edit_past_slope(primals, tangents):
 
 
 def _edit_tokens(links: Sequence[Link], logits, contexts, states):
-    """Return the tokens of the past and, float32 [B, N], their values after the links."""
+    """Return the tokens of the past [B, N], V where there is none, and their values."""
     vocab_size = logits.shape[1]
     column = jnp.arange(contexts.tokens.shape[1], dtype=jnp.int32)
     is_past = column[None, :] < contexts.length[:, None]
@@ -116,11 +119,10 @@ def _edit_tokens(links: Sequence[Link], logits, contexts, states):
 
     old = few(logits)
     new = run_edits(links, old, contexts, jax.tree.map(few, states))
-    ids = jnp.where(is_past, at, vocab_size)
-    return Past(ids, jnp.where(is_past, old, 0.0)), new
+    return jnp.where(is_past, at, vocab_size), jnp.where(is_past, old, 0.0), new
 
 
 def _untouched(links: Sequence[Link], logits, contexts, states):
     shape = contexts.tokens.shape
     zeros = jnp.zeros(shape, jnp.float32)
-    return Past(jnp.full(shape, logits.shape[1], jnp.int32), zeros), zeros
+    return jnp.full(shape, logits.shape[1], jnp.int32), zeros, zeros
