@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.core import varying
 from jaxdecode.core.platform import Platform
 from jaxdecode.core.pytree import pytree
 from jaxdecode.native import put_and_survey
@@ -85,7 +86,7 @@ def edit_past(
 @jax.custom_jvp
 def _edit_past(links: Sequence[Link], logits, contexts, states):
     nothing = jnp.all(are_off(links, logits.shape[0]))
-    ids, old, new = jax.lax.cond(
+    ids, old, new = varying.cond(
         nothing, _untouched, _edit_tokens, links, logits, contexts, states
     )
     return *put_and_survey(logits, ids, new, CHUNK), (ids, old)

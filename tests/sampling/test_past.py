@@ -127,6 +127,17 @@ def test_under_vmap_each_item_has_rows_of_its_own():
         assert maxima[item, row].max() == wanted.max()
 
 
+@pytest.mark.parametrize("name", ["all penalties", "hot"])
+def test_rows_may_differ_between_devices(name):
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("rows",))
+    each = functools.partial(drawn.__wrapped__, platform=current_platform())
+    along = jax.sharding.PartitionSpec("rows")
+    split = jax.shard_map(each, mesh=mesh, in_specs=along, out_specs=along)
+    chain = CHAINS.get(name, jd.joint(temperature=1.7)).per_row(COUNT)
+    found = jax.eval_shape(split, chain, jnp.asarray(ROWS), contexts_of())
+    assert found.token.shape == (COUNT,)
+
+
 def test_slopes_are_those_of_whole_rows():
     rows, contexts = ROWS[:3], contexts_of(ROWS[:3])
 
