@@ -34,9 +34,9 @@ static float largest_value(const float* values, int64_t count) {
   return largest(most);
 }
 
-/* The sum of exp(value - most), `most` being the largest of `count` values. */
+/* The sum of exp(value - most), `most` being the largest of `count` values; NaN if that
+   is +inf, as inf - inf is. */
 static float weight_of(const float* values, int64_t count, float most) {
-  if (most == INFINITY) return NAN;
   const floats shift = all(most == -INFINITY ? 0.0f : most);
   floats sum = all(0.0f);
   for (int64_t i = 0; i < count; i += LANES)
