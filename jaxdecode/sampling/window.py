@@ -156,8 +156,8 @@ def _in_groups(
         index = (-first).astype(jnp.int32)  # `count` where the group has fewer
         some, old = take_rows((batch, found), jnp.minimum(index, count - 1))
         wanted = index < count
-        work = [lambda s=size: draw_all(s, some, wanted, old) for size in sizes]
-        left, new, _ = jax.lax.switch(now, work)
+        work = [lambda s=size: draw_all(s, some, wanted, old)[:2] for size in sizes]
+        left, new = jax.lax.switch(now, work)
         return put_rows((stage, found), index, (jnp.where(left, now + 1, done), new))
 
     def turn(carry, _):
