@@ -14,7 +14,7 @@ from flax import nnx
 from jaxdecode.models.attention import Attention
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.decoder import Decoder
-from jaxdecode.models.layers import LayerNorm, Linear, RMSNorm, activation, project
+from jaxdecode.models.layers import Gate, LayerNorm, Linear, RMSNorm, project
 
 
 class LlamaBlock(nnx.Module):
@@ -76,7 +76,7 @@ class GatedMLP(nnx.Module):
 
     def __call__(self, x: jax.Array, norm: RMSNorm | LayerNorm | None) -> jax.Array:
         gate, up = project(x, norm, self.gate, self.up)
-        return self.down(activation(self.activation)(gate) * up)
+        return project(gate, Gate(self.activation, up), self.down)[0]
 
 
 class Llama(Decoder):

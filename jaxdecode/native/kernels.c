@@ -48,9 +48,10 @@ static int make_room(prepared* room, int64_t count, int64_t steps, kind k) {
 
 typedef struct {
   const prepared* room;
-  const float *rows, *norm;
+  const float *rows, *norm, *factors; /* of the two, at most one is no NULL */
   int64_t count, inputs;
   float eps;
+  gate gate;
   kind k;
 } rows_task;
 
@@ -58,8 +59,10 @@ typedef struct {
 static void rows_parts(void* data, int64_t from, int64_t to) {
   const rows_task* task = data;
   for (int64_t r = from; r < to; r++) {
-    const float* row = task->rows + r * task->inputs;
-    const source s = source_of(row, task->inputs, task->norm, task->eps);
+    const int64_t at = r * task->inputs;
+    source s = {.values = task->rows + at, .size = task->inputs, .gate = task->gate};
+    if (task->gate != NO_GATE) s.factors = task->factors + at;
+    if (task->norm != NULL) s = normalised(s.values, s.size, task->norm, task->eps);
     prepare(&s, r, task->count, task->room->words, task->room->row_scale, task->k);
   }
 }
@@ -77,11 +80,17 @@ static kind kind_of(const XLA_FFI_CallFrame* frame) {
                                         : INT8;
 }
 
+static int has_norm(const XLA_FFI_CallFrame* frame) { return attribute(frame, 0) >= 0.0f; }
+
+static gate gate_of(const XLA_FFI_CallFrame* frame) {
+  return (gate)whole_attribute(frame, 1);
+}
+
 /* From how many alike the call's matrices are chosen: each is an operand. */
 static int64_t choices_of(const XLA_FFI_CallFrame* frame) {
   const int scaled = operand(frame, 2)->dtype == XLA_FFI_DataType_U16;
-  const int64_t kinds = frame->rets.size * (scaled ? 2 : 1) + (attribute(frame, 0) >= 0.0f);
-  return (frame->args.size - 2) / kinds;
+  const int64_t kinds = frame->rets.size * (scaled ? 2 : 1) + has_norm(frame);
+  return (frame->args.size - 2 - (gate_of(frame) != NO_GATE)) / kinds;
 }
 
 /* Which of them item `item` takes; the nearest for a number outside. */
@@ -97,7 +106,6 @@ static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item
       [FLOAT32] = strip_float32, [BFLOAT16] = strip_bfloat16, [INT8] = strip_int8};
   const XLA_FFI_Buffer *rows = operand(frame, 0), *out = result(frame, 0);
   const kind k = kind_of(frame);
-  const float eps = attribute(frame, 0);
   const int64_t choices = choices_of(frame), chosen = chosen_of(frame, choices, item);
   product_task task = {.matrices = frame->rets.size, .strip = strips[k]};
   int64_t panels = 0;
@@ -117,16 +125,25 @@ static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item
     panels += task.panels[m] = axis(matrix, 3);
   }
   rows_task before = {.room = room, .count = axis(rows, 2), .inputs = axis(rows, 1),
-                      .eps = eps, .k = k};
+                      .eps = attribute(frame, 0), .gate = gate_of(frame), .k = k};
   before.rows = address(rows, 2, out, 2, item, 4);
-  if (eps >= 0.0f) {
-    const XLA_FFI_Buffer* norm = operand(frame, frame->args.size - choices + chosen);
+  const int64_t last = frame->args.size - 1;
+  if (before.gate != NO_GATE)
+    before.factors = address(operand(frame, last), 2, out, 2, item, 4);
+  else if (has_norm(frame)) {
+    const XLA_FFI_Buffer* norm = operand(frame, last + 1 - choices + chosen);
     before.norm = address(norm, 1, out, 2, item, 4);
   }
   XLA_FFI_Error* error = prepare_rows(frame, &before);
   if (error != NULL) return error;
   task.blocks = (before.count + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
   return share(frame, product_parts, &task, panels * task.blocks);
+}
+
+/* Whether a buffer has a number for each of the rows'. */
+static int is_like_rows(const XLA_FFI_Buffer* b, const XLA_FFI_Buffer* rows) {
+  return is_as(b, (expected){TYPE(F32), 2}) && axis(b, 1) == axis(rows, 1) &&
+         axis(b, 2) == axis(rows, 2);
 }
 
 static XLA_FFI_Error* expect_product(const XLA_FFI_CallFrame* frame) {
@@ -141,23 +158,29 @@ static XLA_FFI_Error* expect_product(const XLA_FFI_CallFrame* frame) {
   const int64_t choices = choices_of(frame), matrices = frame->rets.size * choices;
   const uint64_t type = 1ull << operand(frame, 2)->dtype;
   const int64_t scales = type == TYPE(U16) ? matrices : 0;
-  const int64_t norms = attribute(frame, 0) >= 0.0f ? choices : 0;
-  if (choices < 1 || frame->args.size != 2 + matrices + scales + norms)
+  const int64_t norms = has_norm(frame) ? choices : 0;
+  const int64_t factors = gate_of(frame) != NO_GATE;
+  const int64_t end = 2 + matrices + scales + norms;
+  if (choices < 1 || frame->args.size != end + factors || (factors && norms) ||
+      gate_of(frame) > GELU_TANH)
     return refuse(frame, wrong);
-  for (int64_t i = 2; i < frame->args.size; i++) {
+  for (int64_t i = 2; i < end; i++) {
     const expected matrix = {type, 3}, vector = {TYPE(F32), 1};
     if (!is_as(operand(frame, i), i < 2 + matrices ? matrix : vector))
       return refuse(frame, wrong);
   }
+  if (factors && !is_like_rows(operand(frame, end), operand(frame, 0)))
+    return refuse(frame, wrong);
   return NULL;
 }
 
 /* (rows float32 [.., M, I], chosen int32 [..], N x C matrices in panels
-   [.., P, steps, 32][, N x C scales [.., O]][, C norm weights [.., I]])
-   -> N times float32 [.., M, O].
+   [.., P, steps, 32][, N x C scales [.., O]][, C norm weights [.., I]]
+   [, factors float32 [.., M, I]]) -> N times float32 [.., M, O].
    Each of the N is one of C alike, number `chosen`.
    Panels of float32, of uint32 (bfloat16) or of uint16 (int8), which alone have scales.
-   Attribute `eps`: float32, below 0 where rows are not normalised. */
+   Attributes `eps`: float32, below 0 where rows are not normalised; `gate`: int64, 0 where
+   they are not activated and multiplied by factors, else how. No call has both. */
 XLA_FFI_Error* jaxdecode_product(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
   XLA_FFI_Error* error = expect_product(frame);
