@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from jaxdecode.models.matrix import Matrix, matrix_of
+from jaxdecode.models.matrix import Matrix, Panelled, matrix_of
 from jaxdecode.native import GATES, resolved
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
@@ -62,6 +62,23 @@ def project(
         y if m.offset is None else y + over_last(m.offset, y)
         for y, m in zip(results, maps, strict=True)
     ]
+
+
+def project_onto(
+    onto: jax.Array, x: jax.Array, norm: "Gate | None", linear: "Linear"
+) -> jax.Array:
+    """Return `onto` plus what a map makes of `norm(x)`, in one call where a kernel can.
+
+    Args:
+      onto: float32 [..., O].
+      x: float32 [..., I].
+      norm: what is done to `x` first; None is nothing.
+      linear: an affine map.
+    """
+    matrix = linear.matrix
+    if isinstance(matrix, Panelled) and linear.offset is None and _seen.get() is None:
+        return matrix.product_onto(onto, x, norm)
+    return onto + project(x, norm, linear)[0]
 
 
 class Linear(nnx.Module):

@@ -143,15 +143,24 @@ class Panelled:
     in_kernels = True
 
     def products(self, x, others, norm):
+        return self._products(x, (self, *others), norm)
+
+    def product_onto(self, onto, x, norm):
+        """Return `onto` [..., O] plus the product of `norm(x)`."""
+        return self._products(x, (self,), norm, onto=onto.reshape(-1, onto.shape[-1]))[
+            0
+        ]
+
+    def _products(self, x, matrices, norm, **more):
         folded = None if norm is None else norm.folded()
         if norm is not None and folded is None:
             x = norm(x)
-        matrices = (self, *others)
         found = panel_products(
             x.reshape(-1, x.shape[-1]),
             [matrix.panels for matrix in matrices],
             [matrix.scale for matrix in matrices],
             **(folded or {}),
+            **more,
         )
         return [y.reshape(*x.shape[:-1], -1) for y in found]
 

@@ -86,11 +86,16 @@ static gate gate_of(const XLA_FFI_CallFrame* frame) {
   return (gate)whole_attribute(frame, 1);
 }
 
+/* How many operands stand after the norms: factors of a gate, what results are added to. */
+static int64_t extras_of(const XLA_FFI_CallFrame* frame) {
+  return (gate_of(frame) != NO_GATE) + (whole_attribute(frame, 2) != 0);
+}
+
 /* From how many alike the call's matrices are chosen: each is an operand. */
 static int64_t choices_of(const XLA_FFI_CallFrame* frame) {
   const int scaled = operand(frame, 2)->dtype == XLA_FFI_DataType_U16;
   const int64_t kinds = frame->rets.size * (scaled ? 2 : 1) + has_norm(frame);
-  return (frame->args.size - 2 - (gate_of(frame) != NO_GATE)) / kinds;
+  return (frame->args.size - 2 - extras_of(frame)) / kinds;
 }
 
 /* Which of them item `item` takes; the nearest for a number outside. */
@@ -127,27 +132,43 @@ static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item
   rows_task before = {.room = room, .count = axis(rows, 2), .inputs = axis(rows, 1),
                       .eps = attribute(frame, 0), .gate = gate_of(frame), .k = k};
   before.rows = address(rows, 2, out, 2, item, 4);
-  const int64_t last = frame->args.size - 1;
+  const int64_t extras = frame->args.size - extras_of(frame);
   if (before.gate != NO_GATE)
-    before.factors = address(operand(frame, last), 2, out, 2, item, 4);
+    before.factors = address(operand(frame, extras), 2, out, 2, item, 4);
   else if (has_norm(frame)) {
-    const XLA_FFI_Buffer* norm = operand(frame, last + 1 - choices + chosen);
+    const XLA_FFI_Buffer* norm = operand(frame, extras - choices + chosen);
     before.norm = address(norm, 1, out, 2, item, 4);
   }
+  if (whole_attribute(frame, 2))
+    task.of[0].onto =
+        address(operand(frame, frame->args.size - 1), 2, out, 2, item, 4);
   XLA_FFI_Error* error = prepare_rows(frame, &before);
   if (error != NULL) return error;
   task.blocks = (before.count + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
   return share(frame, product_parts, &task, panels * task.blocks);
 }
 
-/* Whether a buffer has a number for each of the rows'. */
-static int is_like_rows(const XLA_FFI_Buffer* b, const XLA_FFI_Buffer* rows) {
-  return is_as(b, (expected){TYPE(F32), 2}) && axis(b, 1) == axis(rows, 1) &&
-         axis(b, 2) == axis(rows, 2);
+/* Whether a buffer has a number for each of another's, in their last two axes. */
+static int is_like(const XLA_FFI_Buffer* b, const XLA_FFI_Buffer* other) {
+  return is_as(b, (expected){TYPE(F32), 2}) && axis(b, 1) == axis(other, 1) &&
+         axis(b, 2) == axis(other, 2);
+}
+
+/* Whether the operands after the norms are as their attributes say. */
+static int has_right_extras(const XLA_FFI_CallFrame* frame) {
+  const int64_t last = frame->args.size - 1, extras = frame->args.size - extras_of(frame);
+  if (gate_of(frame) > GELU_TANH || (gate_of(frame) != NO_GATE && has_norm(frame)))
+    return 0;
+  if (gate_of(frame) != NO_GATE && !is_like(operand(frame, extras), operand(frame, 0)))
+    return 0;
+  return !whole_attribute(frame, 2) ||
+         (frame->rets.size == 1 && is_like(operand(frame, last), result(frame, 0)));
 }
 
 static XLA_FFI_Error* expect_product(const XLA_FFI_CallFrame* frame) {
   static const char* const wrong = "jaxdecode_product: other operands or results";
+  if (frame->attrs.size != 3) /* as of a program that was made for other kernels */
+    return refuse(frame, "jaxdecode_product: other attributes");
   XLA_FFI_Error* error = expect(
       frame, wrong,
       (expected[]){{TYPE(F32), 2}, {TYPE(S32), 0}, {TYPE(F32) | TYPE(U32) | TYPE(U16), 3}, {0}},
@@ -159,28 +180,26 @@ static XLA_FFI_Error* expect_product(const XLA_FFI_CallFrame* frame) {
   const uint64_t type = 1ull << operand(frame, 2)->dtype;
   const int64_t scales = type == TYPE(U16) ? matrices : 0;
   const int64_t norms = has_norm(frame) ? choices : 0;
-  const int64_t factors = gate_of(frame) != NO_GATE;
   const int64_t end = 2 + matrices + scales + norms;
-  if (choices < 1 || frame->args.size != end + factors || (factors && norms) ||
-      gate_of(frame) > GELU_TANH)
+  if (choices < 1 || frame->args.size != end + extras_of(frame) || !has_right_extras(frame))
     return refuse(frame, wrong);
   for (int64_t i = 2; i < end; i++) {
     const expected matrix = {type, 3}, vector = {TYPE(F32), 1};
     if (!is_as(operand(frame, i), i < 2 + matrices ? matrix : vector))
       return refuse(frame, wrong);
   }
-  if (factors && !is_like_rows(operand(frame, end), operand(frame, 0)))
-    return refuse(frame, wrong);
   return NULL;
 }
 
 /* (rows float32 [.., M, I], chosen int32 [..], N x C matrices in panels
    [.., P, steps, 32][, N x C scales [.., O]][, C norm weights [.., I]]
-   [, factors float32 [.., M, I]]) -> N times float32 [.., M, O].
+   [, factors float32 [.., M, I]][, onto float32 [.., M, O]])
+   -> N times float32 [.., M, O].
    Each of the N is one of C alike, number `chosen`.
    Panels of float32, of uint32 (bfloat16) or of uint16 (int8), which alone have scales.
    Attributes `eps`: float32, below 0 where rows are not normalised; `gate`: int64, 0 where
-   they are not activated and multiplied by factors, else how. No call has both. */
+   they are not activated and multiplied by factors, else how (no call has both); `onto`:
+   int64, not 0 where the results of one matrix are added to something. */
 XLA_FFI_Error* jaxdecode_product(XLA_FFI_CallFrame* frame) {
   if (is_question(frame)) return NULL;
   XLA_FFI_Error* error = expect_product(frame);

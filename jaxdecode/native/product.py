@@ -31,6 +31,7 @@ def panel_products(
     eps: float = 0.0,
     gate: str | None = None,
     factors: jax.Array | None = None,
+    onto: jax.Array | None = None,
 ) -> list[jax.Array]:
     """Return `rows @ matrix.T` in float32 for several matrices of one kind.
 
@@ -49,10 +50,11 @@ def panel_products(
       gate: name of an activation in `GATES`; rows are first activated and multiplied by
         `factors`. None leaves them as they are; no call has a norm as well. Static.
       factors: float32 [M, I].
+      onto: float32 [M, O], what the results of one matrix are added to; None is nothing.
 
     Returns:
       float32 [M, O] each. Differentiable as if nothing was rounded, in `rows`, `norm`,
-      `factors` and float32 panels.
+      `factors`, `onto` and float32 panels.
     """
     chosen = np.int32(0)
     if isinstance(matrices[0], Choice):
@@ -64,8 +66,9 @@ def panel_products(
     norms = () if norm is None else _options(norm)
     first = _First(-1.0 if norm is None else eps, GATES[gate] if gate else 0)
     before = norms if factors is None else (factors,)
+    after = () if onto is None else (onto,)
     return _products(
-        rows, chosen, words, given, before, shapes, options[0][0].kind, first
+        rows, chosen, words, given, before, after, shapes, options[0][0].kind, first
     )
 
 
@@ -80,14 +83,15 @@ def _options(value: Any) -> tuple[Any, ...]:
     return value.options if isinstance(value, Choice) else (value,)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6, 7))
-def _products(rows, chosen, words, scales, before, shapes, kind, first):
+@functools.partial(jax.custom_jvp, nondiff_argnums=(6, 7, 8))
+def _products(rows, chosen, words, scales, before, after, shapes, kind, first):
     del kind  # the type of the words says it
     results = [jax.ShapeDtypeStruct((rows.shape[0], o), jnp.float32) for o, _ in shapes]
     call = jax.ffi.ffi_call("jaxdecode_product", results, vmap_method="expand_dims")
-    alike = [leaf for options in (*words, *scales, before) for leaf in options]
+    alike = [leaf for options in (*words, *scales, before, after) for leaf in options]
     given = vary_alike(rows, chosen, *alike)
     options = {"eps": np.float32(first.eps), "gate": np.int64(first.gate)}
+    options["onto"] = np.int64(len(after))
     return list(vary_like(call(*given, **options), given))
 
 
@@ -98,7 +102,7 @@ def _products_jvp(shapes, kind, first, primals, tangents):
     return results, jax.jvp(plain, primals, tangents)[1]
 
 
-def _plain(rows, chosen, words, scales, before, *, shapes, kind, first):
+def _plain(rows, chosen, words, scales, before, after, *, shapes, kind, first):
     """Do the same in plain JAX, with rows that are not rounded."""
     if first.gate:
         rows = _PLAIN_GATES[first.gate](rows) * before[0]
@@ -118,4 +122,4 @@ def _plain(rows, chosen, words, scales, before, *, shapes, kind, first):
                 rows, matrix, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST
             )
         )
-    return results
+    return [after[0] + y for y in results] if after else results

@@ -45,12 +45,14 @@ static void call(XLA_FFI_Handler* kernel, array* operands, int64_t count, array*
     given[i] = &operands[i].buffer;
   }
   result->buffer.dims = result->dims;
+  int64_t third = kernel == jaxdecode_product; /* is always given something to add to */
   XLA_FFI_Scalar scalar = {type, attribute}, other = {XLA_FFI_DataType_S64, &second};
-  void* attributes[2] = {&scalar, &other};
+  XLA_FFI_Scalar last = {XLA_FFI_DataType_S64, &third};
+  void* attributes[3] = {&scalar, &other, &last};
   XLA_FFI_CallFrame frame = {.api = &api, .stage = XLA_FFI_ExecutionStage_EXECUTE};
   frame.args.size = count, frame.args.args = given;
   frame.rets.size = 1, frame.rets.rets = results;
-  frame.attrs.size = 2, frame.attrs.attrs = attributes;
+  frame.attrs.size = 3, frame.attrs.attrs = attributes;
   kernel(&frame);
 }
 
@@ -101,18 +103,19 @@ static void check_product(kind k, int64_t count, int64_t outputs, int64_t inputs
   const int64_t steps = k == FLOAT32 ? inputs : (inputs + 1) / 2;
   float *rows = numbers(count * inputs), *words = numbers(panels * steps * PANEL);
   float *scale = numbers(outputs), *out = numbers(count * outputs);
-  float* factors = numbers(count * inputs);
+  float *factors = numbers(count * inputs), *onto = numbers(count * outputs);
   for (int64_t i = 0; k == BFLOAT16 && i < 2 * panels * steps * PANEL; i++)
     ((uint16_t*)words)[i] = (uint16_t)bfloat16_of(number());
   for (int64_t i = 0; k == INT8 && i < 2 * panels * steps * PANEL; i++)
     ((int8_t*)words)[i] = (int8_t)(127 * number());
   int32_t chosen = 0;
   float eps = -1.0f;
-  array operands[5] = {ARRAY(F32, rows, count, inputs), ARRAY(S32, &chosen, 0),
+  array operands[6] = {ARRAY(F32, rows, count, inputs), ARRAY(S32, &chosen, 0),
                        of(types[k], words, (const int64_t[6]){panels, steps, PANEL})};
   int64_t given = 3;
   if (k == INT8) operands[given++] = ARRAY(F32, scale, outputs);
   if (g != NO_GATE) operands[given++] = ARRAY(F32, factors, count, inputs);
+  operands[given++] = ARRAY(F32, onto, count, outputs);
   array result = ARRAY(F32, out, count, outputs);
   call(jaxdecode_product, operands, given, &result, XLA_FFI_DataType_F32, &eps, g);
   for (int64_t r = 0; r < count; r++)
@@ -126,9 +129,9 @@ static void check_product(kind k, int64_t count, int64_t outputs, int64_t inputs
       }
       const double own = k == FLOAT32 ? 2e-6 : k == BFLOAT16 ? 1e-3 : 2.0 / INT14_MAX;
       const double slack = size * (g == NO_GATE && k != INT8 ? 1e-6 : own) + 1e-6;
-      must_be_near("product", out[r * outputs + o], sum, slack);
+      must_be_near("product", out[r * outputs + o], sum + onto[r * outputs + o], slack);
     }
-  free(rows), free(words), free(scale), free(out), free(factors);
+  free(rows), free(words), free(scale), free(out), free(factors), free(onto);
 }
 
 static void check_attention(int wide, int32_t position) {

@@ -295,3 +295,33 @@ def test_vmap_over_gated_rows_and_shared_factors_equals_a_loop():
     got = jax.vmap(one, in_axes=(0, None))(jnp.asarray(rows), jnp.asarray(factors))
     for r in range(2):
         np.testing.assert_array_equal(got[r], one(rows[r], factors))
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("gate", [None, "silu"])
+def test_a_product_is_added_to_what_is_given(kind, gate):
+    # Two pieces of int8 sums, and a last panel that is not full.
+    stored, scale, _ = matrix_of(kind, (37, 2311))
+    rows, onto = jnp.asarray(rows_of(13, 2311)), rows_of(13, 37, seed=3)
+    more = {} if gate is None else {"gate": gate, "factors": rows}
+    alone = panel_products(rows, [pack(stored)], [scale], **more)[0]
+    got = panel_products(rows, [pack(stored)], [scale], onto=jnp.asarray(onto), **more)
+    np.testing.assert_allclose(got[0], onto + alone, rtol=1e-6, atol=1e-5)
+    one = {
+        name: value if name == "gate" else value[4:5] for name, value in more.items()
+    }
+    lone = panel_products(
+        rows[4:5], [pack(stored)], [scale], onto=jnp.asarray(onto[4:5]), **one
+    )
+    np.testing.assert_array_equal(lone[0][0], got[0][4])
+
+
+def test_slopes_pass_through_what_is_added_to():
+    stored, _, _ = matrix_of("float32", (37, 24))
+    rows, push = jnp.asarray(rows_of(5, 24)), rows_of(5, 37, seed=2)
+
+    def pushed(onto):
+        return (panel_products(rows, [pack(stored)], [None], onto=onto)[0] * push).sum()
+
+    slope = jax.grad(pushed)(jnp.asarray(rows_of(5, 37, seed=3)))
+    np.testing.assert_allclose(slope, push, rtol=1e-6)

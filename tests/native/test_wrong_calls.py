@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(not is_available(), reason="the kernels are miss
 
 F, S, U, H = np.float32, np.int32, np.uint32, np.uint16
 WINDOW, CHUNK = {"window": np.int64(0)}, {"chunk": np.int64(16)}
-EPS = {"eps": F(-1), "gate": np.int64(0)}
+EPS = {"eps": F(-1), "gate": np.int64(0), "onto": np.int64(0)}
 PANELS = (1, 4, 32)
 KEYS = (1, 2, 1, 8, 32)
 
@@ -92,3 +92,25 @@ def test_no_call_has_both_a_gate_and_a_norm():
     given = [*operands, ((4,), F), ((2, 4), F)]
     with pytest.raises(Exception, match="jaxdecode_product: other operands"):
         call("product", given, result, both)
+
+
+def test_what_results_are_added_to_is_like_them():
+    operands, result, attributes = RIGHT["product"]
+    added = attributes | {"onto": np.int64(1)}
+    onto = ((2, 32), F)
+    assert np.isfinite(call("product", [*operands, onto], result, added)).all()
+    for changed, more in (
+        (added, [((2, 31), F)]),
+        (added, [((1, 32), F)]),
+        (added, [((2, 32), S)]),
+        (added, []),
+        (attributes, [onto]),
+    ):
+        with pytest.raises(Exception, match="jaxdecode_product: other operands"):
+            call("product", [*operands, *more], result, changed)
+
+
+def test_a_call_of_an_earlier_version_is_refused():
+    operands, result, attributes = RIGHT["product"]
+    with pytest.raises(Exception, match="jaxdecode_product: other attributes"):
+        call("product", operands, result, {"eps": attributes["eps"]})
