@@ -1,5 +1,8 @@
 """Products by the kernel against the same sums in numpy, in float64."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -325,3 +328,16 @@ def test_slopes_pass_through_what_is_added_to():
 
     slope = jax.grad(pushed)(jnp.asarray(rows_of(5, 37, seed=3)))
     np.testing.assert_allclose(slope, push, rtol=1e-6)
+
+
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not LARGE_PAGES.exists(), reason="a system without large pages")
+def test_a_large_matrix_lies_where_large_pages_were_asked_for():
+    words = pack(np.ones((256, 8192), np.float32)).words  # 8 MB
+    middle = words.unsafe_buffer_pointer() + words.nbytes // 2
+    blocks = Path("/proc/self/smaps").read_text().split("VmFlags:")
+    places = [re.findall(r"^([0-9a-f]+)-([0-9a-f]+) ", b, re.MULTILINE) for b in blocks]
+    held = [any(int(a, 16) <= middle < int(z, 16) for a, z in at) for at in places]
+    assert " hg" in blocks[held.index(True) + 1].splitlines()[0]
