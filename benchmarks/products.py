@@ -40,7 +40,9 @@ def main() -> None:
         for dtype in options.dtypes:
             rows += _measure(peak, dtype, options)
     compiler = os.environ.get("CC")
-    measure.report(options.name, rows, save=options.save, compiler=compiler)
+    measure.report(
+        options.name, rows, save=options.save, plot=options.plot, compiler=compiler
+    )
 
 
 def _options() -> argparse.Namespace:
@@ -50,6 +52,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--save", action="store_true")
     parser.add_argument("--name", default="products", help="of the result that is kept")
+    measure.plot_option(parser)
     return parser.parse_args()
 
 
