@@ -72,7 +72,7 @@ def pack(matrix: Any) -> Panels:
         halves = matrix.reshape(count * PANEL, steps, numbers)
         words = lax.bitcast_convert_type(halves, WORDS[kind])
     lines = of.swapaxes(words.reshape(count, PANEL, steps), 1, 2)
-    placed = _placed(lines) if of is np else lines
+    placed = lines if check.is_traced(matrix) else _placed(np.asarray(lines))
     return Panels(placed, shape=(outputs, inputs), kind=kind)
 
 
