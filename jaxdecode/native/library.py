@@ -34,8 +34,8 @@ from jaxdecode.native.kept import is_whole, seal
 
 VARIABLE = "JAXDECODE_NATIVE"
 SOURCES = ("simd.h", "simd_avx512.h", "simd_avx2.h", "simd_neon.h", "work.h")
-SOURCES += ("frame.h", "tile.h", "product.h", "rows.h", "attention.h", "best.h")
-SOURCES += ("sort.h", "noise.h", "kernels.c")
+SOURCES += ("frame.h", "exponential.h", "tile.h", "product.h", "rows.h", "multiply.h")
+SOURCES += ("attention.h", "best.h", "sort.h", "noise.h", "kernels.c")
 HANDLERS = ("jaxdecode_product", "jaxdecode_attend")
 HANDLERS += ("jaxdecode_best", "jaxdecode_sort", "jaxdecode_bounds")
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared")
