@@ -136,6 +136,7 @@ PLOTS: dict[str, Lines | Bars] = {
     "history": Bars("link", ("link_ms",)),
     "many": Lines("requests", "requests_per_second", ()),
     "prefill": Lines("prompt tokens", "prompt tokens/s", ("who",), panel="dtype"),
+    "products": Lines("rows", "GFLOP/s", (), panel="dtype"),
     "quality": Bars("text", ("mean KL, nats",), ("precision",)),
     "sampler": Bars("mode", ("ms",), ("who",), panel="rows", log=True),
     "sampling_share": Lines("batch", "ms", ("mode",)),

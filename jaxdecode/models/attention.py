@@ -27,6 +27,7 @@ from jaxdecode.models.layers import (
     Linear,
     RMSNorm,
     project,
+    project_onto,
 )
 from jaxdecode.models.matrix import batched_matmul
 from jaxdecode.models.rope import Rotation, rotation
@@ -220,7 +221,7 @@ class Attention(nnx.Module):
         cache: Any,
         layer: Any,
     ) -> tuple[jax.Array, Any]:
-        """Return what attention adds to `x` [B, S, W], and the cache with it in.
+        """Return what attention makes of `x` [B, S, W], and the cache with it in.
 
         Args:
           x: float32 [B, S, W].
@@ -230,6 +231,30 @@ class Attention(nnx.Module):
           layer: number of the block, which is where the cache keeps its columns; an int,
             or int32 () in a loop over blocks.
         """
+        mixed, cache = self.mix(x, norm, where, cache, layer)
+        return self.o(mixed), cache
+
+    def added(
+        self,
+        x: jax.Array,
+        norm: RMSNorm | LayerNorm | None,
+        where: Any,
+        cache: Any,
+        layer: Any,
+    ) -> tuple[jax.Array, Any]:
+        """Return `x` plus what attention makes of it, and the cache with it in."""
+        mixed, cache = self.mix(x, norm, where, cache, layer)
+        return project_onto(x, mixed, None, self.o), cache
+
+    def mix(
+        self,
+        x: jax.Array,
+        norm: RMSNorm | LayerNorm | None,
+        where: Any,
+        cache: Any,
+        layer: Any,
+    ) -> tuple[jax.Array, Any]:
+        """Return what the heads read, [B, S, H * D], and the cache with `x` in."""
         q, k, v = project(x, norm, self.q, self.k, self.v)
         (q, k), v = self.normalised(q, k), self.heads(v)
         if self.kind in where.rotary:
@@ -240,7 +265,7 @@ class Attention(nnx.Module):
         mixed = where.attend(q * self.scale, cache, layer, self.kind)
         if cache.size > self.head_size:
             mixed = mixed[..., : self.head_size]
-        return self.o(mixed.reshape(*x.shape[:-1], -1)), cache
+        return mixed.reshape(*x.shape[:-1], -1), cache
 
     def make_norms(self, config: ModelConfig) -> tuple[RMSNorm, RMSNorm] | None:
         """Return what normalises queries and keys, or None."""

@@ -61,6 +61,10 @@ class MLP(nnx.Module):
     def __call__(self, x: jax.Array, norm: LayerNorm) -> jax.Array:
         return self.down(activation(self.activation)(self.up(norm(x))))
 
+    def added(self, x: jax.Array, norm: LayerNorm) -> jax.Array:
+        """Return `x` plus what the MLP makes of it."""
+        return x + self(x, norm)
+
 
 class GPT2(Decoder):
     """A GPT-2 language model with the `Model` protocol.

@@ -6,6 +6,7 @@ affair (`matrix.py`).
 
 import contextlib
 import contextvars
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,8 +16,8 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from jaxdecode.models.matrix import Matrix, matrix_of
-from jaxdecode.native import resolved
+from jaxdecode.models.matrix import Matrix, Panelled, matrix_of
+from jaxdecode.native import GATES, resolved
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
 CACHE_DTYPE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
@@ -39,14 +40,14 @@ def inputs_of_products() -> Iterator[list[tuple[Any, jax.Array]]]:
 
 def project(
     x: jax.Array,
-    norm: "RMSNorm | LayerNorm | None",
+    norm: "RMSNorm | LayerNorm | Gate | None",
     *maps: "Linear | Embedding",
 ) -> list[jax.Array]:
     """Return what each map makes of `norm(x)`, in one call where a kernel can.
 
     Args:
       x: float32 [..., I].
-      norm: what normalises `x` first; None is nothing.
+      norm: what is done to `x` first; None is nothing.
       *maps: affine maps of the same inputs.
 
     Returns:
@@ -61,6 +62,23 @@ def project(
         y if m.offset is None else y + over_last(m.offset, y)
         for y, m in zip(results, maps, strict=True)
     ]
+
+
+def project_onto(
+    onto: jax.Array, x: jax.Array, norm: "Gate | None", linear: "Linear"
+) -> jax.Array:
+    """Return `onto` plus what a map makes of `norm(x)`, in one call where a kernel can.
+
+    Args:
+      onto: float32 [..., O].
+      x: float32 [..., I].
+      norm: what is done to `x` first; None is nothing.
+      linear: an affine map.
+    """
+    matrix = linear.matrix
+    if isinstance(matrix, Panelled) and linear.offset is None and _seen.get() is None:
+        return matrix.product_onto(onto, x, norm)
+    return onto + project(x, norm, linear)[0]
 
 
 class Linear(nnx.Module):
@@ -167,9 +185,9 @@ class RMSNorm(nnx.Module):
         scale = lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.eps)
         return x * scale * over_last(_array(self.weight), x)
 
-    def folded(self) -> tuple[Any, float]:
+    def folded(self) -> dict[str, Any]:
         """Return the weight and eps, for a product that normalises its rows itself."""
-        return _value(self.weight), self.eps
+        return {"norm": _value(self.weight), "eps": self.eps}
 
 
 class LayerNorm(nnx.Module):
@@ -197,6 +215,29 @@ class LayerNorm(nnx.Module):
     def folded(self) -> None:
         """Return None: no product normalises its rows like this."""
         return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """Activates rows and multiplies them, before a product.
+
+    Args:
+      name: of the activation.
+      factors: float32 [..., I].
+    """
+
+    name: str
+    factors: jax.Array
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return activation(self.name)(x) * self.factors
+
+    def folded(self) -> dict[str, Any] | None:
+        """Return both, for a product that gates its rows itself, if it can."""
+        if self.name not in GATES:
+            return None
+        flat = self.factors.reshape(-1, self.factors.shape[-1])
+        return {"gate": self.name, "factors": flat}
 
 
 def activation(name: str) -> Callable[[jax.Array], jax.Array]:

@@ -14,7 +14,14 @@ from flax import nnx
 from jaxdecode.models.attention import Attention
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.decoder import Decoder
-from jaxdecode.models.layers import LayerNorm, Linear, RMSNorm, activation, project
+from jaxdecode.models.layers import (
+    Gate,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    project,
+    project_onto,
+)
 
 
 class LlamaBlock(nnx.Module):
@@ -44,16 +51,16 @@ class LlamaBlock(nnx.Module):
     def make_mlp(
         self, config: ModelConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
     ) -> Any:
-        """Return the block's MLP, called as `mlp(x, norm)`."""
+        """Return the block's MLP, which has `added(x, norm)`."""
         del layer
         return GatedMLP(config, dtype, rngs)
 
     def __call__(
         self, x: jax.Array, where: Any, cache: Any, layer: Any
     ) -> tuple[jax.Array, Any]:
-        attended, cache = self.attention(x, self.attention_norm, where, cache, layer)
-        x = x + attended
-        return x + self.mlp(x, self.mlp_norm), cache
+        norm = self.attention_norm
+        x, cache = self.attention.added(x, norm, where, cache, layer)
+        return self.mlp.added(x, self.mlp_norm), cache
 
 
 class GatedMLP(nnx.Module):
@@ -76,7 +83,12 @@ class GatedMLP(nnx.Module):
 
     def __call__(self, x: jax.Array, norm: RMSNorm | LayerNorm | None) -> jax.Array:
         gate, up = project(x, norm, self.gate, self.up)
-        return self.down(activation(self.activation)(gate) * up)
+        return project(gate, Gate(self.activation, up), self.down)[0]
+
+    def added(self, x: jax.Array, norm: RMSNorm | LayerNorm | None) -> jax.Array:
+        """Return `x` plus what the MLP makes of it."""
+        gate, up = project(x, norm, self.gate, self.up)
+        return project_onto(x, gate, Gate(self.activation, up), self.down)
 
 
 class Llama(Decoder):

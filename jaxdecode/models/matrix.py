@@ -22,14 +22,14 @@ from jaxdecode.native import Choice, Panels, look_up, panel_products, resolved
 
 
 class Norm(Protocol):
-    """What normalises the rows that a product reads."""
+    """What is done to the rows that a product reads: they are normalised, or gated."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return normalised rows."""
+        """Return rows as the product multiplies them."""
         ...
 
-    def folded(self) -> tuple[jax.Array | Choice, float] | None:
-        """Return (weight, eps) of a root mean square norm; None for another kind."""
+    def folded(self) -> dict[str, Any] | None:
+        """Return what makes `panel_products` do it; None where it cannot."""
         ...
 
 
@@ -46,7 +46,7 @@ class Matrix(Protocol):
         Args:
           x: float32 [..., I].
           others: matrices of the same class that read the same rows.
-          norm: what normalises `x` first; None is nothing.
+          norm: what is done to `x` first; None is nothing.
 
         Returns:
           float32 [..., O] each.
@@ -143,17 +143,24 @@ class Panelled:
     in_kernels = True
 
     def products(self, x, others, norm):
+        return self._products(x, (self, *others), norm)
+
+    def product_onto(self, onto, x, norm):
+        """Return `onto` [..., O] plus the product of `norm(x)`."""
+        return self._products(x, (self,), norm, onto=onto.reshape(-1, onto.shape[-1]))[
+            0
+        ]
+
+    def _products(self, x, matrices, norm, **more):
         folded = None if norm is None else norm.folded()
         if norm is not None and folded is None:
             x = norm(x)
-        weight, eps = folded or (None, 0.0)
-        matrices = (self, *others)
         found = panel_products(
             x.reshape(-1, x.shape[-1]),
             [matrix.panels for matrix in matrices],
             [matrix.scale for matrix in matrices],
-            norm=weight,
-            eps=eps,
+            **(folded or {}),
+            **more,
         )
         return [y.reshape(*x.shape[:-1], -1) for y in found]
 

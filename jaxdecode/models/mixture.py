@@ -119,6 +119,10 @@ class MixtureMLP(nnx.Module):
         answers = answers.reshape(*shares.shape, -1) * shares[..., None]
         return jnp.sum(answers, axis=1).reshape(x.shape)
 
+    def added(self, x: jax.Array, norm: RMSNorm | LayerNorm) -> jax.Array:
+        """Return `x` plus what the experts make of it."""
+        return x + self(x, norm)
+
     def route(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the shares and numbers of each row's experts, the best first."""
         shares = jax.nn.softmax(self.router(rows), axis=-1)

@@ -14,6 +14,7 @@ from jaxdecode.native.panels import packed_shape as packed_shape
 from jaxdecode.native.panels import resolved as resolved
 from jaxdecode.native.panels import unpack as unpack
 from jaxdecode.native.panels import unpacked as unpacked
+from jaxdecode.native.product import GATES as GATES
 from jaxdecode.native.product import panel_products as panel_products
 from jaxdecode.native.whole_rows import best_indices as best_indices
 from jaxdecode.native.whole_rows import noise_bits as noise_bits

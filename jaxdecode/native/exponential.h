@@ -1,4 +1,4 @@
-/* The exponential function, for a register of numbers at once. */
+/* exp, and the activations that are made of it. */
 
 #pragma once
 
@@ -19,4 +19,23 @@ INLINE floats exp_below_zero(floats x) {
   y = add_product(all(5.0000001201e-1f), y, rest);
   y = add_product(add(rest, all(1.0f)), y, multiply(rest, rest));
   return zero_below(times_power_of_two(y, turns), x, -87.0f);
+}
+
+/* 1 / (1 + exp(-x)), of exp(-|x|), which cannot overflow. */
+INLINE floats sigmoid(floats x) {
+  const floats fading = exp_below_zero(subtract(all(0.0f), larger(x, -x)));
+  const floats positive = zero_below(all(1.0f), x, 0.0f); /* 1 where x >= 0, else 0 */
+  const floats negative = subtract(fading, zero_below(fading, x, 0.0f));
+  return divide(add(positive, negative), add(all(1.0f), fading));
+}
+
+/* What `models.layers.activation` calls so; the numbers are those of `product.py`. */
+typedef enum { NO_GATE, SILU, GELU_TANH } gate;
+
+/* x * sigmoid(x), or gelu with a tanh, which is x * sigmoid(2 sqrt(2 / pi) (x + a x^3)). */
+INLINE floats activated(floats x, gate g) {
+  if (g == SILU) return multiply(x, sigmoid(x));
+  const floats cube = multiply(multiply(x, x), x);
+  const floats bent = add_product(x, all(0.044715f), cube);
+  return multiply(x, sigmoid(multiply(all(1.59576912f), bent)));
 }

@@ -34,8 +34,9 @@ from jaxdecode.native.kept import is_whole, seal
 
 VARIABLE = "JAXDECODE_NATIVE"
 SOURCES = ("simd.h", "simd_avx512.h", "simd_avx2.h", "simd_neon.h", "work.h")
-SOURCES += ("frame.h", "tile.h", "product.h", "rows.h", "exponential.h", "attention.h")
-SOURCES += ("best.h", "sort.h", "survey.h", "noise.h", "draws.h", "kernels.c")
+SOURCES += ("frame.h", "exponential.h", "tile.h", "product.h", "rows.h", "multiply.h")
+SOURCES += ("attention.h", "best.h", "sort.h", "survey.h", "noise.h", "draws.h")
+SOURCES += ("kernels.c",)
 HANDLERS = ("jaxdecode_product", "jaxdecode_attend", "jaxdecode_best", "jaxdecode_sort")
 HANDLERS += ("jaxdecode_survey", "jaxdecode_put", "jaxdecode_search", "jaxdecode_hash")
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared")

@@ -17,6 +17,7 @@ from jaxdecode.core import check
 from jaxdecode.core.pytree import pytree, static
 
 PANEL = 32
+ALIGNMENT = 64
 WORDS = {"float32": np.float32, "bfloat16": np.uint32, "int8": np.uint16}
 HALVES = {"bfloat16": jnp.bfloat16, "int8": jnp.int8}
 
@@ -71,7 +72,20 @@ def pack(matrix: Any) -> Panels:
         halves = matrix.reshape(count * PANEL, steps, numbers)
         words = lax.bitcast_convert_type(halves, WORDS[kind])
     lines = of.swapaxes(words.reshape(count, PANEL, steps), 1, 2)
-    return Panels(jnp.array(lines, copy=True), shape=(outputs, inputs), kind=kind)
+    placed = lines if check.is_traced(matrix) else _placed(np.asarray(lines))
+    return Panels(placed, shape=(outputs, inputs), kind=kind)
+
+
+def _placed(lines: np.ndarray) -> jax.Array:
+    """Return a copy, in memory of numpy's: it asks for large pages, which XLA does not.
+
+    The kernels read a large matrix faster from such, see `weights/safetensors_file.py`.
+    """
+    room = np.empty(lines.nbytes + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT  # a device takes aligned arrays as they are
+    words = room[start : start + lines.nbytes].view(lines.dtype).reshape(lines.shape)
+    words[...] = lines
+    return jax.device_put(words)
 
 
 def packed_shape(shape: tuple[int, int], kind: str) -> tuple[int, int, int]:

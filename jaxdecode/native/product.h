@@ -25,6 +25,7 @@ typedef struct {
   const char* panels;       /* [panel, steps, PANEL] words */
   const float* row_scale;   /* [count], int8 only */
   const float* scale;       /* [outputs], int8 only */
+  const float* onto;        /* [count, outputs], what results are added to, or NULL */
   float* out;               /* [count, outputs] */
   int64_t count, steps, outputs;
 } product;
@@ -75,15 +76,15 @@ INLINE void pass(const uint32_t* row, const char* first, int64_t steps, words* s
 INLINE void put(const product* p, int64_t row, int64_t output, const words* sums, kind k,
                 int more) {
   const int64_t left = p->outputs - output < PANEL ? p->outputs - output : PANEL;
-  float* to = p->out + row * p->outputs + output;
+  const int64_t at = row * p->outputs + output;
+  const float* before = more ? p->out + at : p->onto != NULL ? p->onto + at : NULL;
   float values[PANEL];
   for (int v = 0; v < VECTORS; v++)
     store(values + v * LANES, k == INT8 ? to_floats(sums[v]) : (floats)sums[v]);
-  for (int64_t i = 0; k == INT8 && i < left; i++) {
-    const float scaled = values[i] * p->row_scale[row] * p->scale[output + i];
-    values[i] = more ? to[i] + scaled : scaled;
-  }
-  memcpy(to, values, (size_t)left * sizeof(float));
+  for (int64_t i = 0; k == INT8 && i < left; i++)
+    values[i] *= p->row_scale[row] * p->scale[output + i];
+  for (int64_t i = 0; before != NULL && i < left; i++) values[i] += before[i];
+  memcpy(p->out + at, values, (size_t)left * sizeof(float));
 }
 
 /* Rows `first` to `end`, at most ROWS_AT_ONCE, times one panel. */

@@ -1,4 +1,4 @@
-"""`norm(rows) @ matrix.T` by the kernel, for matrices in panels.
+"""`norm(rows) @ matrix.T` by the kernel, for matrices in panels; or of gated rows.
 
 What it means is `_plain` below, but for rounding. The kernel adds in the order of the
 inputs, one row like the next: a row's bits do not depend on how many rows there are.
@@ -6,7 +6,7 @@ inputs, one row like the next: a row's bits do not depend on how many rows there
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ from jaxdecode.core.varying import vary_alike, vary_like
 from jaxdecode.native.panels import Choice, Panels, resolved, unpack
 
 INT14 = 8191  # what the kernel rounds a row's largest entry to, for int8 matrices
+# Activations that the kernel knows, by the name a checkpoint gives them.
+GATES = {"silu": 1, "gelu_new": 2, "gelu_pytorch_tanh": 2}
+_PLAIN_GATES = {1: jax.nn.silu, 2: jax.nn.gelu}
 
 
 def panel_products(
@@ -26,6 +29,9 @@ def panel_products(
     *,
     norm: jax.Array | Choice | None = None,
     eps: float = 0.0,
+    gate: str | None = None,
+    factors: jax.Array | None = None,
+    onto: jax.Array | None = None,
 ) -> list[jax.Array]:
     """Return `rows @ matrix.T` in float32 for several matrices of one kind.
 
@@ -41,48 +47,68 @@ def panel_products(
       norm: float32 [I]; rows are first divided by their root mean square and multiplied
         by it. None leaves them as they are.
       eps: added to the mean square, >= 0. Static.
+      gate: name of an activation in `GATES`; rows are first activated and multiplied by
+        `factors`. None leaves them as they are; no call has a norm as well. Static.
+      factors: float32 [M, I].
+      onto: float32 [M, O], what the results of one matrix are added to; None is nothing.
 
     Returns:
-      float32 [M, O] each. Differentiable as if nothing was rounded, in `rows`, `norm`
-      and float32 panels.
+      float32 [M, O] each. Differentiable as if nothing was rounded, in `rows`, `norm`,
+      `factors`, `onto` and float32 panels.
     """
-    first = matrices[0]
-    chosen = first.chosen if isinstance(first, Choice) else np.int32(0)
+    chosen = np.int32(0)
+    if isinstance(matrices[0], Choice):
+        chosen = matrices[0].chosen
     options = [_options(matrix) for matrix in matrices]
     shapes = tuple(alike[0].shape for alike in options)
     words = [tuple(panels.words for panels in alike) for alike in options]
     given = [_options(scale) for scale in scales if scale is not None]
     norms = () if norm is None else _options(norm)
-    eps = -1.0 if norm is None else eps
-    return _products(rows, chosen, words, given, norms, shapes, options[0][0].kind, eps)
+    first = _First(-1.0 if norm is None else eps, GATES[gate] if gate else 0)
+    before = norms if factors is None else (factors,)
+    after = () if onto is None else (onto,)
+    return _products(
+        rows, chosen, words, given, before, after, shapes, options[0][0].kind, first
+    )
+
+
+class _First(NamedTuple):
+    """What is done to rows first; what it needs are the operands `before`."""
+
+    eps: float  # below 0: they are not normalised
+    gate: int  # 0: they are not gated
 
 
 def _options(value: Any) -> tuple[Any, ...]:
     return value.options if isinstance(value, Choice) else (value,)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6, 7))
-def _products(rows, chosen, words, scales, norms, shapes, kind, eps):
+@functools.partial(jax.custom_jvp, nondiff_argnums=(6, 7, 8))
+def _products(rows, chosen, words, scales, before, after, shapes, kind, first):
     del kind  # the type of the words says it
     results = [jax.ShapeDtypeStruct((rows.shape[0], o), jnp.float32) for o, _ in shapes]
     call = jax.ffi.ffi_call("jaxdecode_product", results, vmap_method="expand_dims")
-    alike = [leaf for options in (*words, *scales, norms) for leaf in options]
+    alike = [leaf for options in (*words, *scales, before, after) for leaf in options]
     given = vary_alike(rows, chosen, *alike)
-    return list(vary_like(call(*given, eps=np.float32(eps)), given))
+    options = {"eps": np.float32(first.eps), "gate": np.int64(first.gate)}
+    options["onto"] = np.int64(len(after))
+    return list(vary_like(call(*given, **options), given))
 
 
 @_products.defjvp
-def _products_jvp(shapes, kind, eps, primals, tangents):
-    plain = functools.partial(_plain, shapes=shapes, kind=kind, eps=eps)
-    results = _products(*primals, shapes, kind, eps)
+def _products_jvp(shapes, kind, first, primals, tangents):
+    plain = functools.partial(_plain, shapes=shapes, kind=kind, first=first)
+    results = _products(*primals, shapes, kind, first)
     return results, jax.jvp(plain, primals, tangents)[1]
 
 
-def _plain(rows, chosen, words, scales, norms, *, shapes, kind, eps):
+def _plain(rows, chosen, words, scales, before, after, *, shapes, kind, first):
     """Do the same in plain JAX, with rows that are not rounded."""
-    if norms:
-        norm = resolved(Choice(norms, chosen))
-        size = lax.rsqrt(jnp.mean(rows * rows, axis=-1, keepdims=True) + eps)
+    if first.gate:
+        rows = _PLAIN_GATES[first.gate](rows) * before[0]
+    elif before:
+        norm = resolved(Choice(before, chosen))
+        size = lax.rsqrt(jnp.mean(rows * rows, axis=-1, keepdims=True) + first.eps)
         rows = rows * size * norm[None, :]
     results = []
     for index, (alike, shape) in enumerate(zip(words, shapes, strict=True)):
@@ -96,4 +122,4 @@ def _plain(rows, chosen, words, scales, norms, *, shapes, kind, eps):
                 rows, matrix, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST
             )
         )
-    return results
+    return [after[0] + y for y in results] if after else results

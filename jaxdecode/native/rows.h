@@ -1,5 +1,6 @@
-/* Rows on their way into a product: normalised, rounded to the matrix's partner, and cut
-into blocks, so that the words of neighbouring rows in a block lie at fixed distances.
+/* Rows on their way into a product: normalised or gated, rounded to the matrix's partner,
+and cut into blocks, so that the words of neighbouring rows in a block lie at fixed
+distances.
 
 Loops run over LANES partial results, so that compilers vectorise them and the order of
 every sum is fixed. */
@@ -9,35 +10,56 @@ every sum is fixed. */
 #include <math.h>
 #include <string.h>
 
+#include "exponential.h"
 #include "product.h"
 #include "simd.h"
 
 #define INT14_MAX 8191.0f
 
-/* A row before it is rounded: `values * scale * weight`, or as it is without a weight. */
+/* A row before it is rounded: `values * scale * weight` with a weight, `activated(values)
+   * factors` with a gate, or as it is. */
 typedef struct {
-  const float *values, *weight;
+  const float *values, *weight, *factors;
   float scale;
   int64_t size;
+  gate gate;
 } source;
 
 /* Divides by the root mean square, times a weight: Zhang and Sennrich, 2019. */
-static source source_of(const float* row, int64_t size, const float* weight, float eps) {
-  if (weight == NULL) return (source){row, NULL, 1.0f, size};
+static source normalised(const float* row, int64_t size, const float* weight, float eps) {
   float part[LANES] = {0}, sum = 0.0f;
   int64_t i = 0;
   for (; i + LANES <= size; i += LANES)
     for (int l = 0; l < LANES; l++) part[l] += row[i + l] * row[i + l];
   for (; i < size; i++) part[0] += row[i] * row[i];
   for (int l = 0; l < LANES; l++) sum += part[l];
-  return (source){row, weight, 1.0f / sqrtf(sum / (float)size + eps), size};
+  const float scale = 1.0f / sqrtf(sum / (float)size + eps);
+  return (source){.values = row, .weight = weight, .scale = scale, .size = size};
 }
 
-/* Fills `room` numbers from number `from` on, a multiple of LANES; zeros follow a row. */
+/* `count` numbers of a gated row; the last register may write zeros after them. */
+INLINE void read_gated(const float* values, const float* factors, int64_t count, gate g,
+                       float* out) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    store(out + i, multiply(activated((floats)load(values + i), g),
+                            (floats)load(factors + i)));
+  if (i == count) return;
+  float rest[2 * LANES] = {0};
+  memcpy(rest, values + i, (size_t)(count - i) * sizeof(float));
+  memcpy(rest + LANES, factors + i, (size_t)(count - i) * sizeof(float));
+  store(out + i, multiply(activated((floats)load(rest), g), (floats)load(rest + LANES)));
+}
+
+/* Fills `room` numbers from number `from` on, multiples of LANES; zeros follow a row. */
 static void read_part(const source* s, int64_t from, int64_t room, float* out) {
   const float* values = s->values + from;
   const int64_t left = s->size - from, count = left < room ? left : room;
-  if (s->weight == NULL)
+  if (s->gate == SILU)
+    read_gated(values, s->factors + from, count, SILU, out);
+  else if (s->gate == GELU_TANH)
+    read_gated(values, s->factors + from, count, GELU_TANH, out);
+  else if (s->weight == NULL)
     memcpy(out, values, (size_t)count * sizeof(float));
   else
     for (int64_t i = 0; i < count; i++) out[i] = values[i] * s->scale * s->weight[from + i];

@@ -29,6 +29,7 @@ INLINE floats to_floats(words v) { return _mm512_cvtepi32_ps(v); }
 INLINE floats add(floats a, floats b) { return _mm512_add_ps(a, b); }
 INLINE floats subtract(floats a, floats b) { return _mm512_sub_ps(a, b); }
 INLINE floats multiply(floats a, floats b) { return _mm512_mul_ps(a, b); }
+INLINE floats divide(floats a, floats b) { return _mm512_div_ps(a, b); }
 INLINE floats larger(floats a, floats b) { return _mm512_max_ps(a, b); }
 INLINE floats add_product(floats c, floats a, floats b) {
   return _mm512_fmadd_ps(a, b, c);

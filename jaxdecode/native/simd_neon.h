@@ -29,6 +29,7 @@ INLINE floats to_floats(words v) { return vcvtq_f32_s32(v); }
 INLINE floats add(floats a, floats b) { return vaddq_f32(a, b); }
 INLINE floats subtract(floats a, floats b) { return vsubq_f32(a, b); }
 INLINE floats multiply(floats a, floats b) { return vmulq_f32(a, b); }
+INLINE floats divide(floats a, floats b) { return vdivq_f32(a, b); }
 /* The second of two where one is NaN, as on x86. */
 INLINE floats larger(floats a, floats b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 INLINE floats add_product(floats c, floats a, floats b) { return vfmaq_f32(c, a, b); }

@@ -8,6 +8,7 @@ start at multiples of 64 bytes, so that a CPU device can use the mapped file wit
 copy.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -187,6 +188,7 @@ def _write(place: Path, checkpoint: Checkpoint, identity: dict[str, Any]) -> Non
     try:
         with draft.open("xb") as file:
             _write_file(file, checkpoint, identity)
+            _forget(file)
         os.replace(draft, place)
     except BaseException:
         draft.unlink(missing_ok=True)
@@ -211,6 +213,18 @@ def _write_file(
         file.write(data.reshape(-1).view(np.uint8).data)
     file.seek(0)
     file.write(_header(checkpoint, identity, slots, sums))
+
+
+def _forget(file: BinaryIO) -> None:
+    """Make the system read a file from the disk the next time.
+
+    What was written stays in its memory in small pages; what is read for a map that asks
+    for them comes in large ones (`SafetensorsFile`), which the kernels read faster.
+    """
+    file.flush()
+    os.fsync(file.fileno())
+    with contextlib.suppress(AttributeError, OSError):  # another system: only slower
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @dataclasses.dataclass(frozen=True)

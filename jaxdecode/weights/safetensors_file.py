@@ -6,7 +6,9 @@ repeated names, of which the library would keep one at random. Tensors are views
 mapped file: nothing is copied, and a device can use an aligned one as it is.
 """
 
+import contextlib
 import json
+import mmap
 from collections import Counter
 from pathlib import Path
 
@@ -77,8 +79,13 @@ class SafetensorsFile:
 def _map(path: Path) -> np.ndarray:
     if path.stat().st_size < 8:
         raise CheckpointError(f"{path}: too short for a safetensors header.")
-    # A plain ndarray over the map: slicing an np.memmap is slow.
-    return np.asarray(np.memmap(path, mode="r", dtype=np.uint8))
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    # Large pages: products of a row with bfloat16 weights then take 0.89 of the time
+    # (busy machine, 2026-11). Another system may not know them.
+    with contextlib.suppress(AttributeError, OSError):
+        mapped.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(mapped, np.uint8)
 
 
 def _read_header(path: Path, data: np.ndarray) -> tuple[dict, int]:

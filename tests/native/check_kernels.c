@@ -36,7 +36,7 @@ static array of(XLA_FFI_DataType type, void* data, const int64_t dims[6]) {
   of(XLA_FFI_DataType_##type, data, (const int64_t[6]){__VA_ARGS__})
 
 static void call(XLA_FFI_Handler* kernel, array* operands, int64_t count, array* result,
-                 int64_t results, XLA_FFI_DataType type, void* attribute) {
+                 int64_t results, XLA_FFI_DataType type, void* attribute, int64_t second) {
   XLA_FFI_Api api = {.XLA_FFI_Error_Create = complain,
                      .XLA_FFI_ThreadPool_NumThreads = one_thread};
   void *given[8], *returned[8];
@@ -48,12 +48,14 @@ static void call(XLA_FFI_Handler* kernel, array* operands, int64_t count, array*
     result[i].buffer.dims = result[i].dims;
     returned[i] = &result[i].buffer;
   }
-  XLA_FFI_Scalar scalar = {type, attribute};
-  void* attributes[1] = {&scalar};
+  int64_t third = kernel == jaxdecode_product; /* is always given something to add to */
+  XLA_FFI_Scalar scalar = {type, attribute}, other = {XLA_FFI_DataType_S64, &second};
+  XLA_FFI_Scalar last = {XLA_FFI_DataType_S64, &third};
+  void* attributes[3] = {&scalar, &other, &last};
   XLA_FFI_CallFrame frame = {.api = &api, .stage = XLA_FFI_ExecutionStage_EXECUTE};
   frame.args.size = count, frame.args.args = given;
   frame.rets.size = results, frame.rets.rets = returned;
-  frame.attrs.size = 1, frame.attrs.attrs = attributes;
+  frame.attrs.size = 3, frame.attrs.attrs = attributes;
   kernel(&frame);
 }
 
@@ -91,37 +93,48 @@ static double element(const void* panels, int64_t steps, int64_t o, int64_t i, k
   return ((const int8_t*)panels)[at];
 }
 
-static void check_product(kind k, int64_t count, int64_t outputs, int64_t inputs) {
+/* What a gate makes of a number and its factor. */
+static float after_gate(float value, float factor, gate g) {
+  const double x = value, bent = g == SILU ? x : 1.5957691216 * (x + 0.044715 * x * x * x);
+  return g == NO_GATE ? value : (float)(x / (1 + exp(-bent)) * factor);
+}
+
+static void check_product(kind k, int64_t count, int64_t outputs, int64_t inputs, gate g) {
   static const XLA_FFI_DataType types[KINDS] = {
       XLA_FFI_DataType_F32, XLA_FFI_DataType_U32, XLA_FFI_DataType_U16};
   const int64_t panels = (outputs + PANEL - 1) / PANEL;
   const int64_t steps = k == FLOAT32 ? inputs : (inputs + 1) / 2;
   float *rows = numbers(count * inputs), *words = numbers(panels * steps * PANEL);
   float *scale = numbers(outputs), *out = numbers(count * outputs);
+  float *factors = numbers(count * inputs), *onto = numbers(count * outputs);
   for (int64_t i = 0; k == BFLOAT16 && i < 2 * panels * steps * PANEL; i++)
     ((uint16_t*)words)[i] = (uint16_t)bfloat16_of(number());
   for (int64_t i = 0; k == INT8 && i < 2 * panels * steps * PANEL; i++)
     ((int8_t*)words)[i] = (int8_t)(127 * number());
   int32_t chosen = 0;
   float eps = -1.0f;
-  array operands[4] = {ARRAY(F32, rows, count, inputs), ARRAY(S32, &chosen, 0),
-                       of(types[k], words, (const int64_t[6]){panels, steps, PANEL}),
-                       ARRAY(F32, scale, outputs)};
+  array operands[6] = {ARRAY(F32, rows, count, inputs), ARRAY(S32, &chosen, 0),
+                       of(types[k], words, (const int64_t[6]){panels, steps, PANEL})};
+  int64_t given = 3;
+  if (k == INT8) operands[given++] = ARRAY(F32, scale, outputs);
+  if (g != NO_GATE) operands[given++] = ARRAY(F32, factors, count, inputs);
+  operands[given++] = ARRAY(F32, onto, count, outputs);
   array result = ARRAY(F32, out, count, outputs);
-  call(jaxdecode_product, operands, k == INT8 ? 4 : 3, &result, 1, XLA_FFI_DataType_F32, &eps);
+  call(jaxdecode_product, operands, given, &result, 1, XLA_FFI_DataType_F32, &eps, g);
   for (int64_t r = 0; r < count; r++)
     for (int64_t o = 0; o < outputs; o++) {
       double sum = 0, size = 0, by = k == INT8 ? scale[o] : 1;
       for (int64_t i = 0; i < inputs; i++) {
-        float value = rows[r * inputs + i];
+        float value = after_gate(rows[r * inputs + i], factors[r * inputs + i], g);
         if (k == BFLOAT16) value = of_bfloat16(bfloat16_of(value));
         const double term = value * element(words, steps, o, i, k) * by;
         sum += term, size += fabs(term);
       }
-      const double slack = size * (k == INT8 ? 2.0 / INT14_MAX : 1e-6) + 1e-6;
-      must_be_near("product", out[r * outputs + o], sum, slack);
+      const double own = k == FLOAT32 ? 2e-6 : k == BFLOAT16 ? 1e-3 : 2.0 / INT14_MAX;
+      const double slack = size * (g == NO_GATE && k != INT8 ? 1e-6 : own) + 1e-6;
+      must_be_near("product", out[r * outputs + o], sum + onto[r * outputs + o], slack);
     }
-  free(rows), free(words), free(scale), free(out);
+  free(rows), free(words), free(scale), free(out), free(factors), free(onto);
 }
 
 static void check_attention(int wide, int32_t position) {
@@ -142,7 +155,7 @@ static void check_attention(int wide, int32_t position) {
                        of(type, wide ? (void*)values : short_values, dims),
                        ARRAY(S32, &position, 1), ARRAY(S32, &layer, 0)};
   array result = ARRAY(F32, out, 1, heads, SIZE);
-  call(jaxdecode_attend, operands, 5, &result, 1, XLA_FFI_DataType_S64, &window);
+  call(jaxdecode_attend, operands, 5, &result, 1, XLA_FFI_DataType_S64, &window, 0);
   for (int64_t h = 0; h < heads; h++) {
     const int64_t from = (layer * HEADS + h / GROUPS) * COLUMNS * SIZE;
     double weights[COLUMNS], sum = 0;
@@ -193,12 +206,12 @@ static void check_survey(void) {
   array operands[3] = {ARRAY(F32, row, ENTRIES), ARRAY(S32, ids, PUT),
                        ARRAY(F32, values, PUT)};
   array survey[2] = {ARRAY(F32, maxima, CHUNKS), ARRAY(F32, &log_z, 0)};
-  call(jaxdecode_survey, operands, 1, survey, 2, XLA_FFI_DataType_S64, &chunk);
+  call(jaxdecode_survey, operands, 1, survey, 2, XLA_FFI_DataType_S64, &chunk, 0);
   must_be_of(row, maxima, log_z);
   memcpy(old, row, 4 * ENTRIES);
   array put[5] = {ARRAY(F32, row, ENTRIES), ARRAY(F32, &best, 0), ARRAY(F32, &before, 0),
                   survey[0], survey[1]};
-  call(jaxdecode_put, operands, 3, put, 5, XLA_FFI_DataType_S64, &chunk);
+  call(jaxdecode_put, operands, 3, put, 5, XLA_FFI_DataType_S64, &chunk, 0);
   must_be_near("put", best, largest_of(old, ENTRIES), 0);
   must_be_near("put", before, weight(old, best), 2e-6);
   old[199] = 3.0f, old[7] = -INFINITY;
@@ -215,7 +228,7 @@ static void check_best(void) {
     maxima[c] = largest_of(row + c * CHUNK, c < CHUNKS - 1 ? CHUNK : ENTRIES % CHUNK);
   array operands[2] = {ARRAY(F32, row, ENTRIES), ARRAY(F32, maxima, CHUNKS)};
   array result = ARRAY(S32, out, FOUND);
-  call(jaxdecode_best, operands, 2, &result, 1, XLA_FFI_DataType_S64, &chunk);
+  call(jaxdecode_best, operands, 2, &result, 1, XLA_FFI_DataType_S64, &chunk, 0);
   for (int64_t i = 0; i < FOUND; i++) {
     must_be_near("best", row[out[i]], largest_of(row, ENTRIES), 0);
     row[out[i]] = -2.0f;
@@ -232,12 +245,12 @@ static void check_search(void) {
   array survey[2] = {ARRAY(F32, maxima, CHUNKS), ARRAY(F32, &log_z, 0)};
   array operands[5] = {ARRAY(F32, row, ENTRIES), survey[0], ARRAY(U32, key, 2),
                        ARRAY(S32, &start, 0), ARRAY(F32, &reached, 0)};
-  call(jaxdecode_survey, operands, 1, survey, 2, XLA_FFI_DataType_S64, &chunk);
+  call(jaxdecode_survey, operands, 1, survey, 2, XLA_FFI_DataType_S64, &chunk, 0);
   array results[3] = {ARRAY(S32, ids, FOUND), ARRAY(U32, bits, FOUND),
                       ARRAY(S32, &next, 0)};
-  call(jaxdecode_search, operands, 5, results, 3, XLA_FFI_DataType_S64, &chunk);
+  call(jaxdecode_search, operands, 5, results, 3, XLA_FFI_DataType_S64, &chunk, 0);
   array hashed[2] = {operands[2], results[0]}, hashes = ARRAY(U32, again, FOUND);
-  call(jaxdecode_hash, hashed, 2, &hashes, 1, XLA_FFI_DataType_S64, &chunk);
+  call(jaxdecode_hash, hashed, 2, &hashes, 1, XLA_FFI_DataType_S64, &chunk, 0);
   must_be_near("hash", again[0], bits[0], 0);
   int64_t wanted = 0;
   double most = -INFINITY;
@@ -257,8 +270,8 @@ int main(void) {
   static const int64_t counts[] = {1, 2, 3, 5, 6, 7, 13, 131};
   for (kind k = FLOAT32; k <= INT8; k++)
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-      check_product(k, counts[i], 37, 331);
-  check_product(INT8, 3, 5, 2311);
+      for (gate g = NO_GATE; g <= GELU_TANH; g++) check_product(k, counts[i], 37, 331, g);
+  check_product(INT8, 3, 5, 2311, NO_GATE);
   printf("product\n");
   for (int wide = 0; wide < 2; wide++)
     for (int32_t position = 0; position < COLUMNS; position += 9)

@@ -10,7 +10,8 @@ from jaxdecode.native import is_available
 pytestmark = pytest.mark.skipif(not is_available(), reason="the kernels are missing")
 
 F, S, U, H = np.float32, np.int32, np.uint32, np.uint16
-EPS, WINDOW, CHUNK = {"eps": F(-1)}, {"window": np.int64(0)}, {"chunk": np.int64(16)}
+WINDOW, CHUNK = {"window": np.int64(0)}, {"chunk": np.int64(16)}
+EPS = {"eps": F(-1), "gate": np.int64(0), "onto": np.int64(0)}
 PANELS = (1, 4, 32)
 KEYS = (1, 2, 1, 8, 32)
 ROW, CHUNKS, ONE = ((32,), F), ((2,), F), ((), F)
@@ -78,7 +79,7 @@ def test_missing_operands_and_other_results_are_refused(name):
 
 def test_panels_beyond_whole_choices_are_refused():
     operands, result, attributes = RIGHT["product"]
-    normed = {"eps": F(1e-5)}  # a weight for each choice is missing
+    normed = EPS | {"eps": F(1e-5)}  # a weight for each choice is missing
     with pytest.raises(Exception, match="jaxdecode_product: other operands"):
         call("product", operands, result, normed)
     mixed = [*operands, ((1, 4, 32), U)]
@@ -112,3 +113,46 @@ def test_operands_whose_sizes_do_not_fit_are_refused():
     for given, results in (([((3,), U), operands[1]], result), (operands, ((4,), U))):
         with pytest.raises(Exception, match="jaxdecode_hash: other sizes"):
             call("hash", given, results, {})
+
+
+def test_a_gate_needs_factors_like_the_rows_and_is_one_that_is_known():
+    operands, result, attributes = RIGHT["product"]
+    silu = attributes | {"gate": np.int64(1)}
+    factors = ((2, 4), F)
+    assert np.isfinite(call("product", [*operands, factors], result, silu)).all()
+    wrong = [(silu, other) for other in (((2, 3), F), ((1, 4), F), ((2, 4), S))]
+    wrong += [(silu | {"gate": np.int64(gate)}, factors) for gate in (-1, 3)]
+    wrong += [(attributes, factors)]
+    for changed, last in wrong:
+        with pytest.raises(Exception, match="jaxdecode_product: other operands"):
+            call("product", [*operands, last], result, changed)
+
+
+def test_no_call_has_both_a_gate_and_a_norm():
+    operands, result, attributes = RIGHT["product"]
+    both = attributes | {"eps": F(1e-5), "gate": np.int64(1)}
+    given = [*operands, ((4,), F), ((2, 4), F)]
+    with pytest.raises(Exception, match="jaxdecode_product: other operands"):
+        call("product", given, result, both)
+
+
+def test_what_results_are_added_to_is_like_them():
+    operands, result, attributes = RIGHT["product"]
+    added = attributes | {"onto": np.int64(1)}
+    onto = ((2, 32), F)
+    assert np.isfinite(call("product", [*operands, onto], result, added)).all()
+    for changed, more in (
+        (added, [((2, 31), F)]),
+        (added, [((1, 32), F)]),
+        (added, [((2, 32), S)]),
+        (added, []),
+        (attributes, [onto]),
+    ):
+        with pytest.raises(Exception, match="jaxdecode_product: other operands"):
+            call("product", [*operands, *more], result, changed)
+
+
+def test_a_call_of_an_earlier_version_is_refused():
+    operands, result, attributes = RIGHT["product"]
+    with pytest.raises(Exception, match="jaxdecode_product: other attributes"):
+        call("product", operands, result, {"eps": attributes["eps"]})

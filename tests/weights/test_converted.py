@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import warnings
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -203,3 +204,30 @@ def test_a_copy_of_other_shapes_is_not_used(source, decodings):
     place.write_bytes(data[:8] + text + data[8 + size :])
     open_converted(source, "float32")
     assert len(decodings) == 2
+
+
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not LARGE_PAGES.exists(), reason="a system without large pages")
+def test_a_kept_copy_is_mapped_in_large_pages_where_the_system_has_them(source):
+    kept = open_converted(source, "float32")
+    place = converted_place(source, "float32")
+    maps = Path("/proc/self/smaps").read_text().split(str(place))[1:]
+    assert kept.tensors  # it holds the map
+    assert maps
+    flags = [next(x for x in m.splitlines() if x.startswith("VmFlags")) for m in maps]
+    assert all(" hg" in line for line in flags)  # advised
+
+
+def test_a_new_copy_is_on_the_disk_before_it_is_forgotten(source, monkeypatch):
+    done = []
+
+    def noted(name):
+        own = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a: (done.append(name), own(*a))[1])
+
+    for name in ("fsync", "posix_fadvise", "replace"):
+        noted(name)
+    open_converted(source, "float32")
+    assert done[-3:] == ["fsync", "posix_fadvise", "replace"]
