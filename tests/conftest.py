@@ -8,6 +8,7 @@ the real model are marked `optimized` or `model` and run what a user runs. Tests
 
 import collections
 import ctypes
+import gc
 import hashlib
 import sys
 
@@ -29,6 +30,18 @@ _CHEAP = {
 _PROGRAMS_KEPT = 200
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _as_cheap_as_can_be = True
+
+# Tracing makes millions of small objects that live on: Python's usual search for circles
+# among them, after each 700 new ones, is a tenth of the time of the suite.
+gc.set_threshold(100_000, 50, 100)
+
+# A compiler takes and returns memory all the time. glibc asks the kernel for it in large
+# pieces and gives it back after a file (`_forget_programs`), not after each program.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+if mallopt := getattr(_LIBC, "mallopt", None):
+    mallopt(_M_TRIM_THRESHOLD, 2**30)
+    mallopt(_M_TOP_PAD, 2**26)
+    mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 
 def _compile_options(*args, _original=compiler.get_compile_options, **options):
