@@ -10,23 +10,20 @@ import collections
 import ctypes
 import gc
 import hashlib
+import os
 import sys
+from unittest import mock
 
 import jax
 import pytest
 from jax._src import compiler
 
+from tests import cheap
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
-# Without XLA's fusion emitters a program compiles in half the time; one piece of machine
-# code, in the order of the program, is the quickest for programs as small as these.
-_CHEAP = {
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-    "xla_cpu_enable_concurrency_optimized_scheduler": False,
-}
 _PROGRAMS_KEPT = 200
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _as_cheap_as_can_be = True
@@ -48,7 +45,7 @@ def _compile_options(*args, _original=compiler.get_compile_options, **options):
     """XLA's options, those of cheap programs unless a test is marked."""
     if _as_cheap_as_can_be:
         overrides = options.get("env_options_overrides") or {}
-        options["env_options_overrides"] = {**_CHEAP, **overrides}
+        options["env_options_overrides"] = {**cheap.OPTIONS, **overrides}
     return _original(*args, **options)
 
 
@@ -80,6 +77,7 @@ def _compile(
     return _kept[key]
 
 
+jax.devices()  # XLA reads its flags here: `cheap.PROCESS` is for other processes
 compiler.get_compile_options = _compile_options
 compiler.backend_compile_and_load = _compile
 
@@ -91,7 +89,8 @@ def _compile_as_users_do(request):
     as_users = marked & {"optimized", "model"}
     _as_cheap_as_can_be = not as_users and "reads_program" not in marked
     jax.config.update("jax_disable_most_optimizations", not as_users)
-    yield
+    with mock.patch.dict(os.environ, {} if as_users else cheap.PROCESS):
+        yield
     _as_cheap_as_can_be = True
     jax.config.update("jax_disable_most_optimizations", True)
 

@@ -8,12 +8,11 @@ import sys
 
 import pytest
 
+from tests import cheap
 from tests.decode import devices
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOUR = "--xla_force_host_platform_device_count=4"
-# Both sides of a comparison compile as cheaply as the suite does.
-CHEAP = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 
 def outcomes_of(cases):
@@ -23,9 +22,9 @@ def outcomes_of(cases):
         cwd=ROOT,
         env={
             **os.environ,
+            **cheap.PROCESS,
             "PYTHONPATH": str(ROOT),
-            "XLA_FLAGS": f"{FOUR} {CHEAP}",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "XLA_FLAGS": f"{FOUR} {cheap.FLAGS}",
         },
         capture_output=True,
         text=True,
