@@ -130,6 +130,11 @@ def recurrent():
     )
 
 
+def guided():
+    """A model whose reading of a prompt has a branch; one negative prompt for all rows."""
+    return jd.guided(tiny.bag(), 2.0, [[10, 11]])
+
+
 def scores():
     def run(tokens, lengths, keys):
         given = tokens[:, :3], jnp.full(lengths.shape, 3, jnp.int32)
@@ -234,6 +239,7 @@ CASES = {
     ),
     "long rows by blocks": long_rows_by_blocks,
     "a recurrent model": generating(recurrent),
+    "a guided model": generating(guided, sampler=jd.joint(temperature=0.0)),
     "beams": beams,
     "stochastic beams": stochastic_beams,
     "scores under a sampler": scores,
