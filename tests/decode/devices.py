@@ -131,7 +131,7 @@ def recurrent():
 
 
 def guided():
-    """A model whose reading of a prompt has a branch; one negative prompt for all rows."""
+    """A model whose reading of a prompt has a branch."""
     return jd.guided(tiny.bag(), 2.0, [[10, 11]])
 
 
