@@ -8,34 +8,44 @@ the real model are marked `optimized` or `model` and run what a user runs. Tests
 
 import collections
 import ctypes
+import gc
 import hashlib
+import os
 import sys
+from unittest import mock
 
 import jax
 import pytest
 from jax._src import compiler
 
+from tests import cheap
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
-# Without XLA's fusion emitters a program compiles in half the time; one piece of machine
-# code, in the order of the program, is the quickest for programs as small as these.
-_CHEAP = {
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-    "xla_cpu_enable_concurrency_optimized_scheduler": False,
-}
 _PROGRAMS_KEPT = 200
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _as_cheap_as_can_be = True
+
+# Tracing makes millions of small objects that live on: Python's usual search for circles
+# among them, after each 700 new ones, is a tenth of the time of the suite.
+gc.set_threshold(100_000, 50, 100)
+
+# A compiler takes and returns memory all the time. glibc asks the kernel for it in large
+# pieces and gives it back after a file (`_forget_programs`), not after each program.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+if mallopt := getattr(_LIBC, "mallopt", None):
+    mallopt(_M_TRIM_THRESHOLD, 2**30)
+    mallopt(_M_TOP_PAD, 2**26)
+    mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 
 def _compile_options(*args, _original=compiler.get_compile_options, **options):
     """XLA's options, those of cheap programs unless a test is marked."""
     if _as_cheap_as_can_be:
         overrides = options.get("env_options_overrides") or {}
-        options["env_options_overrides"] = {**_CHEAP, **overrides}
+        options["env_options_overrides"] = {**cheap.OPTIONS, **overrides}
     return _original(*args, **options)
 
 
@@ -67,6 +77,7 @@ def _compile(
     return _kept[key]
 
 
+jax.devices()  # XLA reads its flags here: `cheap.PROCESS` is for other processes
 compiler.get_compile_options = _compile_options
 compiler.backend_compile_and_load = _compile
 
@@ -78,7 +89,8 @@ def _compile_as_users_do(request):
     as_users = marked & {"optimized", "model"}
     _as_cheap_as_can_be = not as_users and "reads_program" not in marked
     jax.config.update("jax_disable_most_optimizations", not as_users)
-    yield
+    with mock.patch.dict(os.environ, {} if as_users else cheap.PROCESS):
+        yield
     _as_cheap_as_can_be = True
     jax.config.update("jax_disable_most_optimizations", True)
 

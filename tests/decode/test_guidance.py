@@ -56,7 +56,9 @@ def plain_guided(model, prompt, negative, scale, form):
     return of
 
 
-@pytest.mark.parametrize("form", ["log_softmax", "raw"])
+@pytest.mark.parametrize(
+    "form", ["log_softmax", pytest.param("raw", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("model", [tiny.llama(), tiny.bag()], ids=["llama", "bag"])
 def test_guided_text_is_that_of_two_plain_predictions(model, form):
     guided = jd.guided(model, SCALES, NEGATIVES, form=form)

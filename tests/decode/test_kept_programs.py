@@ -88,6 +88,7 @@ def test_settings_structures_and_sources_are_other_programs(folder, monkeypatch)
     assert start(monkeypatch) == (2, tokens)
 
 
+@pytest.mark.slow
 def test_a_program_at_hand_is_of_the_settings_of_the_moment(folder, monkeypatch):
     run, traced = programs._run, []
     monkeypatch.setattr(programs, "_run", lambda *args: traced.append(1) or run(*args))
@@ -120,6 +121,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(folder, monkeypatch):
     assert start(monkeypatch)[0] == 2
 
 
+@pytest.mark.slow
 def test_the_least_recently_used_programs_are_deleted(folder, monkeypatch):
     start(monkeypatch)
     old = min(folder.iterdir(), key=lambda path: path.stat().st_size)

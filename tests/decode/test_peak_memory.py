@@ -23,7 +23,9 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16", "int8"]
+)
 def test_a_run_holds_at_most_a_quarter_more_than_weights_and_cache(dtype):
     config = ModelConfig(family="llama", **SIZES)
     model = build(config, random_params(config), dtype)

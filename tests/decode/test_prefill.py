@@ -89,7 +89,9 @@ def two_steps(model, prompts, columns, *, reversible=False):
 
 
 @EACH_MODEL
-@pytest.mark.parametrize("reversible", [False, True])
+@pytest.mark.parametrize(
+    "reversible", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_chunks_leave_the_logits_and_the_cache_of_a_whole_reading(
     make, reversible, chunked
 ):

@@ -78,7 +78,9 @@ def test_no_kind_of_loop_compiles_again_for_new_values():
     assert count.count == 0, count.names
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow), "int8"]
+)
 @pytest.mark.parametrize("changes", [{}, GPT2], ids=["llama", "gpt2"])
 def test_no_family_or_precision_compiles_again_for_new_values(changes, dtype):
     model = model_of(varied(**changes), dtype)

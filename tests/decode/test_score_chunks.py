@@ -25,7 +25,10 @@ OBSERVE = ["entropy", "rank", "top_logprobs:3", "sampling_top_logprobs:2", "kept
 
 
 @WITH
-@pytest.mark.parametrize("chunk", [1, 2, 4, 100])
+@pytest.mark.parametrize(
+    "chunk",
+    [1, 4, *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in (2, 100))],
+)
 def test_a_chunk_changes_nothing_but_memory(sampler, chunk):
     model = tiny.llama()
     options = {"sampler": sampler, "observe": OBSERVE}

@@ -51,7 +51,7 @@ def slopes(dtype, chunk=None):
     return jax.grad(functools.partial(loss, chunk=chunk))(model(dtype))
 
 
-@pytest.mark.parametrize("chunk", [None, 1])
+@pytest.mark.parametrize("chunk", [None, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_slope_of_a_bfloat16_models_score_points_where_float32s_does(chunk):
     exact, rounded = flat(slopes("float32")), flat(slopes("bfloat16", chunk))
     assert cosine(exact, rounded) > 0.99

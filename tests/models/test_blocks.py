@@ -65,7 +65,9 @@ def read(model):
 
 @pytest.mark.optimized
 @EVERY_KIND
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow), "int8"]
+)
 def test_a_loop_has_the_bits_of_blocks_written_out(kind, dtype):
     if dtype == "int8" and kind in ("gpt2", "all different"):
         pytest.skip("int8 is for the llama family")

@@ -11,7 +11,7 @@ import jax
 import pytest
 
 import jaxdecode as jd
-from tests import tiny
+from tests import cheap, tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
 EIGHT = "--xla_force_host_platform_device_count=8"
@@ -34,7 +34,11 @@ def outcomes():
     done = subprocess.run(
         [sys.executable, "-m", "tests.models.sharded"],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": EIGHT},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "XLA_FLAGS": f"{EIGHT} {cheap.FLAGS}",
+        },
         capture_output=True,
         text=True,
         timeout=600,
@@ -67,9 +71,9 @@ def of_two_processes():
     # Less is compiled here than users compile: which devices hold what stays the same.
     environment = {
         **os.environ,
+        **cheap.PROCESS,
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": FOUR,
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": f"{FOUR} {cheap.FLAGS}",
     }
     running = [
         subprocess.Popen(

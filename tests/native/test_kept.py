@@ -77,7 +77,13 @@ def built(tmp_path_factory):
 
 
 @needs_kernels
-@pytest.mark.parametrize("damage", ["none", "truncated", "foreign", "linked"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("none", "truncated"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("foreign", "linked")),
+    ],
+)
 def test_a_library_is_built_again_if_it_is_not_believed(tmp_path, built, damage):
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     (made,) = (tmp_path / "native").glob("kernels-*.so")

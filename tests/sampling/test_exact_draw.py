@@ -76,7 +76,10 @@ def chi_square(counts, probs):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("plain", 4), ("hot", 2), ("top-p", 0), ("min-p", 4), ("all", 0), ("all", 5)],
+    [
+        *(("plain", 4), ("top-p", 0), ("min-p", 4), ("all", 5)),
+        *(pytest.param(*c, marks=pytest.mark.slow) for c in (("hot", 2), ("all", 0))),
+    ],
 )
 def test_200_000_draws_have_the_exact_distribution(name, kind):
     """False alarm in one of a million; the key is fixed."""

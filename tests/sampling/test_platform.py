@@ -39,8 +39,20 @@ def drawn_for(platform, sampler):
     return run(jd.chain(sampler).per_row(COUNT), ROWS, contexts, platform)
 
 
-@pytest.mark.parametrize("platform", [GPU, TPU], ids=lambda p: p.kind)
-@pytest.mark.parametrize("name", SAMPLERS)
+def later(name, platform):
+    """A GPU's draws differ from a TPU's in how rows are passed over: not by sampler."""
+    soon = platform is TPU or name in ("mixed rows", "feedback")
+    return [] if soon else pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("name", "platform"),
+    [
+        pytest.param(name, on, id=f"{name}-{on.kind}", marks=later(name, on))
+        for name in SAMPLERS
+        for on in (GPU, TPU)
+    ],
+)
 def test_another_platform_draws_the_same_tokens(name, platform):
     expected, expected_rows = drawn_for(CPU, SAMPLERS[name])
     got, rows = drawn_for(platform, SAMPLERS[name])

@@ -37,18 +37,27 @@ def _cases():
 CASES = list(_cases())
 
 
+@pytest.fixture(scope="module")
+def program_of():
+    """Return what makes a program of one link; values of one parameter share it."""
+    programs = {}
+
+    def program_of(kind, name, others):
+        def run(value):
+            link, keys = kind(**others, **{name: value}), [1, 2, 3]
+            return jd.sample(link, LOGITS, keys), jd.apply(link, LOGITS, key=keys)
+
+        return programs.setdefault((kind, name, repr(others)), jax.jit(run))
+
+    return program_of
+
+
 @pytest.mark.parametrize(("kind", "arguments", "name"), CASES)
-def test_a_row_with_a_traced_parameter_out_of_range_is_invalid(kind, arguments, name):
-    def build(value):
-        return kind(**{**arguments, name: value})
-
-    @jax.jit
-    def run(value):
-        keys = [1, 2, 3]
-        drawn = jd.sample(build(value), LOGITS, keys)
-        return drawn, jd.apply(build(value), LOGITS, key=keys)
-
-    drawn, processed = run(arguments[name])
+def test_a_row_with_a_traced_parameter_out_of_range_is_invalid(
+    kind, arguments, name, program_of
+):
+    others = {key: value for key, value in arguments.items() if key != name}
+    drawn, processed = program_of(kind, name, others)(arguments[name])
     assert drawn.tolist() == [-1, -1, -1]
     assert np.isnan(processed).all()
 

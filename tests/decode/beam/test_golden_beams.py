@@ -19,7 +19,16 @@ from tests.decode.generate_cases import (
 BEAMS = cases("beam", "beam_eos", "beam_processors", "beam_single")
 
 
-@pytest.mark.parametrize("item", BEAMS, ids=name)
+def later(item):
+    """A search knows no family: the other one's cases are checked with the slow tests."""
+    family, case = item
+    soon = family == "llama" or case["group"] == "beam_single"
+    return [] if soon else pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "item", [pytest.param(item, id=name(item), marks=later(item)) for item in BEAMS]
+)
 def test_hypotheses_are_those_of_hugging_face(item):
     family, case = item
     params, eos = case["params"], eos_of(family, case["params"])
