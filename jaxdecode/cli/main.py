@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jaxdecode.cli import errors, garbage
+from jaxdecode.cli import errors
+from jaxdecode.core import garbage
 from jaxdecode.core.extras import needs
 
 DESCRIPTION = """Text from language models in JAX.

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxdecode.cli import errors, garbage, interrupt, options, output, samplers
+from jaxdecode.cli import errors, interrupt, options, output, samplers
 from jaxdecode.cli.clock import since_start
 from jaxdecode.cli.stats import TokenCounter
+from jaxdecode.core import garbage
 
 if TYPE_CHECKING:
     from jaxdecode.text import LanguageModel

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdecode.core import check
+from jaxdecode.core import check, garbage
 from jaxdecode.core.platform import Platform, known_options
 from jaxdecode.core.protocol import Model, follows_platform, for_platform
 from jaxdecode.decode import kept_programs
@@ -54,7 +54,8 @@ class Compiled:
         donate: tuple[int, ...],
     ):
         def program(arrays, *args, structure, **kwargs):
-            return _run(function, arrays, args, structure, kwargs)
+            with garbage.not_collected():
+                return _run(function, arrays, args, structure, kwargs)
 
         program.__name__ = program.__qualname__ = function.__name__
         self.__doc__ = function.__doc__

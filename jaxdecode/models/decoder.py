@@ -4,6 +4,7 @@ A family says how its blocks are made and how tokens become vectors; the rest is
 Generation is no business of this file.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -71,8 +72,10 @@ class Decoder(nnx.Module):
 
     def on(self, platform: Platform) -> "Decoder":
         """Return the same model, to be used in programs for `platform`."""
-        other = nnx.merge(*nnx.split(self))
-        other.platform = platform
+        other = copy.copy(self)  # taking it apart would cost more than tracing it
+        vars(other)["platform"] = (
+            platform  # nnx refuses where another trace made `self`
+        )
         return other
 
     def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ once: the definition is one hashable constant and the weights are a flat tuple. 
 module is put together again inside the trace, where it costs nothing at run time.
 """
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -159,6 +160,14 @@ class Frozen:
 
     @property
     def _module(self) -> Any:
+        """The module; a new one each time if it may change itself when it is called."""
+        return self._same_module if self.keeps_protocol else self._new_module()
+
+    @functools.cached_property
+    def _same_module(self) -> Any:
+        return self._new_module()
+
+    def _new_module(self) -> Any:
         module = self._assemble(self.leaves)
         if self.platform is None or not isinstance(module, FollowsPlatform):
             return module

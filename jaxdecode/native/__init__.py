@@ -17,5 +17,8 @@ from jaxdecode.native.panels import unpacked as unpacked
 from jaxdecode.native.product import GATES as GATES
 from jaxdecode.native.product import panel_products as panel_products
 from jaxdecode.native.whole_rows import best_indices as best_indices
-from jaxdecode.native.whole_rows import bound_maxima as bound_maxima
+from jaxdecode.native.whole_rows import noise_bits as noise_bits
+from jaxdecode.native.whole_rows import noisy_candidates as noisy_candidates
+from jaxdecode.native.whole_rows import put_and_survey as put_and_survey
 from jaxdecode.native.whole_rows import sorted_row as sorted_row
+from jaxdecode.native.whole_rows import survey as survey

@@ -2,47 +2,71 @@
 
 Only chunks whose maximum reaches the k-th best maximum are looked at: each of the k
 best entries lies in one of them. A heap with the worst entry on top holds the best so
-far, so that ties and flat rows cost no memory. */
+far, so that ties and flat rows cost no memory. An entry is one number, value before
+index, so that a step of the heap needs no branch that cannot be foretold. */
 
 #pragma once
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
-typedef struct {
-  float value;
-  int32_t index;
-} entry;
+#include "simd.h"
+#include "sort.h"
 
-/* Whether `a` stands behind `b`. Entries come in ascending order of index. */
-static inline int is_worse(entry a, entry b) {
-  return a.value < b.value || (a.value == b.value && a.index > b.index);
+/* An entry: the better it is, the larger the number. */
+static inline uint64_t entry_of(float value, uint32_t index) {
+  return (uint64_t)~descending(value) << 32 | (uint32_t)~index;
 }
 
+static inline uint32_t index_of(uint64_t entry) { return ~(uint32_t)entry; }
+
+static inline float value_of(uint64_t entry) {
+  const uint32_t word = ~(uint32_t)(entry >> 32);
+  const uint32_t bits = word > 0x7fffffffu ? word : word ^ 0x7fffffffu;
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
+/* A place that any entry takes whose value is at least `least`. */
+static inline uint64_t empty_place(float least) { return entry_of(least, UINT32_MAX); }
+
 /* Puts `new` on top of a heap of `size` entries and lets it sink to its place. */
-static void sink(entry* heap, int64_t size, entry new) {
-  int64_t at = 0;
-  for (int64_t child = 1; child < size; at = child, child = 2 * at + 1) {
-    if (child + 1 < size && is_worse(heap[child + 1], heap[child])) child++;
-    if (is_worse(new, heap[child])) break;
+static void sink(uint64_t* heap, int64_t size, uint64_t new) {
+  int64_t at = 0, child = 1;
+  for (; child + 1 < size; at = child, child = 2 * at + 1) {
+    child += heap[child + 1] < heap[child];
+    if (new <= heap[child]) break;
     heap[at] = heap[child];
+  }
+  if (child + 1 == size && heap[child] < new) { /* an only child */
+    heap[at] = heap[child];
+    at = child;
   }
   heap[at] = new;
 }
 
 /* Fills a heap of `k` with the best of `values`; NaN is left out. `from` is the index of
    the first value. */
-static void offer(entry* heap, int64_t k, const float* values, int64_t count,
+static void offer(uint64_t* heap, int64_t k, const float* values, int64_t count,
                   int64_t from) {
-  for (int64_t i = 0; i < count; i++) {
-    const entry new = {values[i], (int32_t)(from + i)};
-    if (values[i] >= heap[0].value && is_worse(heap[0], new)) sink(heap, k, new);
+  float least = value_of(heap[0]);
+  for (int64_t i = 0; i < count;) {
+    const int64_t end = i + LANES < count ? i + LANES : count;
+    if (end - i == LANES && !some_reach((floats)load(values + i), least)) i = end;
+    for (; i < end; i++) {
+      if (!(values[i] >= least)) continue;
+      const uint64_t new = entry_of(values[i], (uint32_t)(from + i));
+      if (new <= heap[0]) continue;
+      sink(heap, k, new);
+      least = value_of(heap[0]);
+    }
   }
 }
 
-/* Makes a heap of places that any entry takes whose value is at least `least`. */
-static void empty(entry* heap, int64_t k, float least) {
-  for (int64_t i = 0; i < k; i++) heap[i] = (entry){least, INT32_MAX};
+static void empty(uint64_t* heap, int64_t k, float least) {
+  for (int64_t i = 0; i < k; i++) heap[i] = empty_place(least);
 }
 
 /* Writes the indices of the k best of `row` [size], best first, to `out`.
@@ -50,13 +74,13 @@ static void empty(entry* heap, int64_t k, float least) {
    `maxima` holds the maximum of each chunk of `chunk` entries. `heap` has room for k.
    Places that no entry takes, in a row with NaN, get index 0. */
 static void best(const float* row, int64_t size, const float* maxima, int64_t chunk,
-                 int64_t k, entry* heap, int32_t* out) {
+                 int64_t k, uint64_t* heap, int32_t* out) {
   const int64_t chunks = (size + chunk - 1) / chunk;
   float floor = -INFINITY;
   if (chunks > k) { /* the k-th best maximum: k entries reach it */
     empty(heap, k, -INFINITY);
     offer(heap, k, maxima, chunks, 0);
-    floor = heap[0].value;
+    floor = value_of(heap[0]);
   }
   empty(heap, k, floor);
   for (int64_t c = 0; c < chunks; c++)
@@ -65,7 +89,8 @@ static void best(const float* row, int64_t size, const float* maxima, int64_t ch
       offer(heap, k, row + first, left < chunk ? left : chunk, first);
     }
   for (int64_t left = k; left > 0; left--) { /* the worst first, to the end */
-    out[left - 1] = heap[0].index == INT32_MAX ? 0 : heap[0].index;
+    const uint32_t index = index_of(heap[0]);
+    out[left - 1] = index == UINT32_MAX ? 0 : (int32_t)index;
     sink(heap, left - 1, heap[left - 1]);
   }
 }

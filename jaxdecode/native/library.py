@@ -35,9 +35,10 @@ from jaxdecode.native.kept import is_whole, seal
 VARIABLE = "JAXDECODE_NATIVE"
 SOURCES = ("simd.h", "simd_avx512.h", "simd_avx2.h", "simd_neon.h", "work.h")
 SOURCES += ("frame.h", "exponential.h", "tile.h", "product.h", "rows.h", "multiply.h")
-SOURCES += ("attention.h", "best.h", "sort.h", "noise.h", "kernels.c")
-HANDLERS = ("jaxdecode_product", "jaxdecode_attend")
-HANDLERS += ("jaxdecode_best", "jaxdecode_sort", "jaxdecode_bounds")
+SOURCES += ("attention.h", "best.h", "sort.h", "survey.h", "noise.h", "draws.h")
+SOURCES += ("kernels.c",)
+HANDLERS = ("jaxdecode_product", "jaxdecode_attend", "jaxdecode_best", "jaxdecode_sort")
+HANDLERS += ("jaxdecode_survey", "jaxdecode_put", "jaxdecode_search", "jaxdecode_hash")
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared")
 FLAGS += ("-fno-math-errno", "-fno-trapping-math")  # or rounding is not vectorised
 # What names this very processor to a compiler, for each machine that has kernels.

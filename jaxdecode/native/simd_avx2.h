@@ -47,6 +47,9 @@ INLINE float largest(floats v) {
   half = _mm_max_ps(half, _mm_movehl_ps(half, half));
   return _mm_cvtss_f32(_mm_max_ss(half, _mm_shuffle_ps(half, half, 1)));
 }
+INLINE int some_reach(floats v, float bound) { /* false for NaN */
+  return _mm256_movemask_ps(_mm256_cmp_ps(v, all(bound), _CMP_GE_OQ)) != 0;
+}
 INLINE floats round_to_whole(floats v) { return _mm256_round_ps(v, 8); }
 INLINE floats times_power_of_two(floats v, floats power) {
   const words exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(power), 23);

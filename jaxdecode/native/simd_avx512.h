@@ -39,6 +39,9 @@ INLINE floats subtract_product(floats c, floats a, floats b) {
 }
 INLINE float total(floats v) { return _mm512_reduce_add_ps(v); }
 INLINE float largest(floats v) { return _mm512_reduce_max_ps(v); }
+INLINE int some_reach(floats v, float bound) { /* false for NaN */
+  return _mm512_cmp_ps_mask(v, all(bound), _CMP_GE_OQ) != 0;
+}
 INLINE floats round_to_whole(floats v) { return _mm512_roundscale_ps(v, 8); }
 INLINE floats times_power_of_two(floats v, floats power) {
   return _mm512_scalef_ps(v, power);

@@ -36,6 +36,9 @@ INLINE floats add_product(floats c, floats a, floats b) { return vfmaq_f32(c, a,
 INLINE floats subtract_product(floats c, floats a, floats b) { return vfmsq_f32(c, a, b); }
 INLINE float total(floats v) { return vaddvq_f32(v); }
 INLINE float largest(floats v) { return vmaxvq_f32(v); }
+INLINE int some_reach(floats v, float bound) { /* false for NaN */
+  return vmaxvq_u32(vcgeq_f32(v, all(bound))) != 0;
+}
 INLINE floats round_to_whole(floats v) { return vrndnq_f32(v); }
 INLINE floats times_power_of_two(floats v, floats power) {
   return (floats)vaddq_s32((words)v, vshlq_n_s32(vcvtnq_s32_f32(power), 23));

@@ -19,7 +19,8 @@ from jaxdecode.core.varying import vary_like
 from jaxdecode.native import current_platform
 from jaxdecode.sampling.lift import are_greedy, are_off
 from jaxdecode.sampling.order import arg_max
-from jaxdecode.sampling.processing import edit, process_seen, scale_rows
+from jaxdecode.sampling.past import changes_past, edit_past
+from jaxdecode.sampling.processing import edit, process_seen
 from jaxdecode.sampling.stats import RowStats, logprobs_of, row_stats
 from jaxdecode.sampling.straight import draw_straight, edited_straight, straight_stats
 from jaxdecode.sampling.tail import observe
@@ -76,22 +77,35 @@ def draw(
     """
     platform = current_platform() if platform is None else platform
     windows = platform.windows if windows is None else windows
-    if platform.gates:
-        raw = row_stats(logits, platform=platform, with_log_z=own)
-    else:
-        raw = straight_stats(logits, platform=platform)
+    given = chain, logits, contexts, states
+    past = None
     if chain.is_mixed:
+        raw = _measured(logits, platform, own)
         found, valid = _draw_mixed(chain, raw, contexts, states)
     else:
-        edited = _edited if platform.gates else edited_straight
-        rows = edited(chain, raw, contexts, states)
+        if changes_past(chain, logits.shape[1], contexts, platform):
+            raw, rows, past = edit_past(*given, platform=platform)
+        else:
+            raw = _measured(logits, platform, own)
+            edited = _edited if platform.gates else edited_straight
+            rows = edited(chain, raw, contexts, states)
         found = _draw_kinds(Batch(chain, rows, contexts, states), windows)
         valid = raw.valid & rows.valid
-    token, own_logprob = found.token, None
+    own_logprob = None
     if own:
-        chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
-        own_logprob = raw.logprob_of(chosen)
-    return Draw(token, found.logprob, valid, own_logprob, found.seen)
+        before = _take(logits, found.token) if past is None else past.take(found.token)
+        own_logprob = raw.logprob_of(before)
+    return Draw(found.token, found.logprob, valid, own_logprob, found.seen)
+
+
+def _take(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(logits, tokens[:, None], axis=1)[:, 0]
+
+
+def _measured(logits: jax.Array, platform: Platform, own: bool) -> RowStats:
+    if platform.gates:
+        return row_stats(logits, platform=platform, with_log_z=own)
+    return straight_stats(logits, platform=platform)
 
 
 def _draw_mixed(chain: Chain, raw: RowStats, contexts: Context, states: Any):
@@ -113,15 +127,19 @@ def _edited(chain: Chain, raw: RowStats, contexts: Context, states: Any) -> RowS
     untouched = are_off(chain.head, rows.shape[0])
 
     def anew(raw, rows):
-        stats = row_stats(rows, platform=raw.platform)
-        return stats.maxima, stats.valid
+        stats, log_z = row_stats(rows, platform=raw.platform), raw.log_z
+        if stats.log_z is not None:
+            log_z = stats.log_z
+        elif log_z is not None:
+            log_z = jnp.where(untouched, log_z, jnp.nan)
+        return stats.maxima, stats.valid, log_z
 
-    maxima, valid = jax.lax.cond(
-        jnp.all(untouched), lambda raw, _: (raw.maxima, raw.valid), anew, *(raw, rows)
+    def as_before(raw, rows):
+        return raw.maxima, raw.valid, raw.log_z
+
+    maxima, valid, log_z = jax.lax.cond(
+        jnp.all(untouched), as_before, anew, *(raw, rows)
     )
-    log_z = raw.log_z
-    if log_z is not None:
-        log_z = jnp.where(untouched, log_z, jnp.nan)
     return RowStats(rows, maxima, valid, log_z, raw.platform)
 
 
@@ -145,9 +163,7 @@ def _draw_kinds(batch: Batch, windows: Sequence[int]) -> Found:
         return found.merge(greedy, Found(best, jnp.zeros_like(found.logprob)))
 
     def draw_plain(found):
-        scaled, unscaled = scale_rows(chain, rows.rows, batch.contexts, batch.states)
-        drawn = draw_whole(rows, scaled, unscaled, batch.contexts.key)
-        return found.merge(plain, Found(*drawn))
+        return found.merge(plain, Found(*draw_whole(batch)))
 
     found = _gate(rows.valid & greedy, take_best, found)
     found = _gate(rows.valid & plain, draw_plain, found)

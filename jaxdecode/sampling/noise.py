@@ -12,14 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxdecode.core.platform import Platform
 from jaxdecode.core.threefry import threefry
+from jaxdecode.native import noise_bits
 
 _TINY = np.float32(np.finfo(np.float32).tiny)
 _BOUND_SLACK = 1e-4  # above what float32 loses on the way to noise and to its bound
 _ONE_BITS = np.uint32(np.float32(1.0).view(np.uint32))
 
 
-def gumbel_at(key: jax.Array, ids: jax.Array, vocab_size: int) -> jax.Array:
+def gumbel_at(
+    key: jax.Array,
+    ids: jax.Array,
+    vocab_size: int,
+    *,
+    platform: Platform | None = None,
+) -> jax.Array:
     """Return the Gumbel noise of token ids under one step key.
 
     Equal bit for bit to `jax.random.gumbel(key, (vocab_size,))[ids]`.
@@ -28,14 +36,17 @@ def gumbel_at(key: jax.Array, ids: jax.Array, vocab_size: int) -> jax.Array:
       key: one typed key.
       ids: int32 [K], each below `vocab_size`.
       vocab_size: V.
+      platform: what the program is compiled for; None does without kernels. Static.
 
     Returns:
       float32 [K].
     """
     if not is_addressable(key):
         return _whole_gumbel(key, vocab_size)[ids]
-    bits = _random_bits(jax.random.key_data(key), ids.astype(jnp.uint32))
-    return gumbel(bits)
+    words = jax.random.key_data(key)
+    if platform is not None and platform.kernels:
+        return gumbel(noise_bits(words, ids))
+    return gumbel(_random_bits(words, ids.astype(jnp.uint32)))
 
 
 def gumbel_bound_at(key: jax.Array, ids: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxdecode.core.platform import Platform
 from jaxdecode.native import best_indices, current_platform, sorted_row
 from jaxdecode.sampling.network import network_sort
-from jaxdecode.sampling.stats import CHUNK, chunk_maxima, chunked
+from jaxdecode.sampling.stats import CHUNK, LARGE, chunk_maxima, chunked, has_kernels
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
@@ -43,7 +43,7 @@ def top_k(
     platform = current_platform() if platform is None else platform
     if not platform.by_chunks:
         return _top_k(row, k)
-    if platform.kernels and row.shape[0] >= 8 * CHUNK:
+    if has_kernels(row.shape[0], platform):
         maxima = chunk_maxima(row) if maxima is None else maxima
         ids = best_indices(row, maxima, CHUNK, k)
         return _positive_zero(row[ids]), ids
@@ -63,7 +63,7 @@ def sort(
     for 131072 entries (jaxlib 0.10.2). On TPU and GPU a network of exchanges sorts.
     """
     platform = current_platform() if platform is None else platform
-    if platform.kernels and row.shape[0] >= 8 * CHUNK:
+    if has_kernels(row.shape[0], platform):
         return sorted_row(row)
     if not platform.sorts_words:
         return _sort_by_network(row)
@@ -84,7 +84,7 @@ def arg_max(row: jax.Array, maxima: jax.Array | None = None) -> jax.Array:
 
     Equal to `jnp.argmax`, which is serial on CPU.
     """
-    if row.shape[0] < 8 * CHUNK:
+    if row.shape[0] < LARGE:
         return jnp.argmax(row).astype(jnp.int32)
     chunk = jnp.argmax(chunk_maxima(row) if maxima is None else maxima)
     return (chunk * CHUNK + jnp.argmax(chunked(row)[chunk])).astype(jnp.int32)

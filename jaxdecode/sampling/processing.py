@@ -57,7 +57,7 @@ def process_seen(
     for edits, run in itertools.groupby(pairs, lambda pair: isinstance(pair[0], Edit)):
         links, of_run = zip(*run, strict=True)
         if edits:
-            rows, seen = _edits(links, rows, contexts, of_run), [None] * len(links)
+            rows, seen = run_edits(links, rows, contexts, of_run), [None] * len(links)
         else:
             rows, seen = _sorted_tail(links, rows, contexts, of_run, platform)
         views += seen
@@ -80,8 +80,8 @@ def edit(
     rows, pairs = logits, zip(chain.head, states, strict=False)
     for may_rest, run in itertools.groupby(pairs, lambda pair: _may_rest(pair[0])):
         links, of_run = zip(*run, strict=True)
-        run_edits = _edits_unless_off if may_rest and gates else _edits
-        rows = run_edits(links, rows, contexts, of_run)
+        act = _edits_unless_off if may_rest and gates else run_edits
+        rows = act(links, rows, contexts, of_run)
     return rows
 
 
@@ -95,13 +95,18 @@ def scale_rows(
     Returns:
       The rows [B, V], and which of them no scale changes, bool [B].
     """
+    links = scales_of(chain)
     pairs = zip(chain.tail, states[len(chain.head) :], strict=True)
-    scales = [(link, state) for link, state in pairs if isinstance(link, Scale)]
-    links, of_links = zip(*scales, strict=True) if scales else ((), ())
+    of_links = tuple(state for link, state in pairs if isinstance(link, Scale))
     if links:
-        run_edits = _edits_unless_off if gates else _edits
-        rows = run_edits(links, rows, contexts, of_links)
+        act = _edits_unless_off if gates else run_edits
+        rows = act(links, rows, contexts, of_links)
     return rows, are_off(links, rows.shape[0])
+
+
+def scales_of(chain: Chain) -> tuple[Scale, ...]:
+    """Return the scales of the tail."""
+    return tuple(link for link in chain.tail if isinstance(link, Scale))
 
 
 def _sorted_tail(links, rows, contexts, states, platform) -> tuple[jax.Array, Views]:
@@ -121,7 +126,7 @@ def _edits_unless_off(links: Sequence[Link], rows, contexts, states) -> jax.Arra
     return jax.lax.cond(
         jnp.all(are_off(links, rows.shape[0])),
         lambda *given: given[1],
-        _edits,
+        run_edits,
         *(links, rows, contexts, states),
     )
 
@@ -129,10 +134,10 @@ def _edits_unless_off(links: Sequence[Link], rows, contexts, states) -> jax.Arra
 @_edits_unless_off.defjvp
 def _edits_slope(primals, tangents):
     """A neutral parameter changes nothing, but it has a slope."""
-    return jax.jvp(_edits, primals, tangents)
+    return jax.jvp(run_edits, primals, tangents)
 
 
-def _edits(links: Sequence[Link], rows, contexts, states) -> jax.Array:
+def run_edits(links: Sequence[Link], rows, contexts, states) -> jax.Array:
     """Return rows [B, V] after edits and scales, which act on the row as it lies."""
 
     def one_row(links, row, context, states):

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from jaxdecode.core.numerics import finite_or_zero, logprob_of
 from jaxdecode.core.platform import Platform
 from jaxdecode.core.pytree import pytree, static
+from jaxdecode.native import survey
 
 CHUNK = 128
+LARGE = 8 * CHUNK  # entries from which on kernels are worth their call
 
 
 @pytree
@@ -43,10 +45,21 @@ class RowStats:
 def row_stats(
     rows: jax.Array, *, platform: Platform, with_log_z: bool = False
 ) -> RowStats:
-    """Return the statistics of rows [B, V], read once; `with_log_z` adds normalisers."""
+    """Return the statistics of rows [B, V], read once; `with_log_z` adds normalisers.
+
+    A kernel always gives normalisers.
+    """
+    if has_kernels(rows.shape[-1], platform):
+        maxima, log_z = _survey(rows)
+        return RowStats(rows, maxima, jnp.isfinite(log_z), log_z, platform)
     maxima = chunk_maxima(rows)
     log_z = log_total(rows, maxima) if with_log_z else None
     return RowStats(rows, maxima, is_valid(rows, maxima, log_z), log_z, platform)
+
+
+def has_kernels(vocab_size: int, platform: Platform) -> bool:
+    """Whether rows of this size are read by the kernels."""
+    return platform.kernels and vocab_size >= LARGE
 
 
 def chunked(rows: jax.Array, size: int = CHUNK) -> jax.Array:
@@ -103,3 +116,16 @@ def log_total(rows: jax.Array, maxima: jax.Array) -> jax.Array:
     shift = jnp.where(jnp.isfinite(maxima), maxima, best)
     sums = jnp.sum(jnp.exp(chunked(rows) - shift[..., None]), axis=-1)
     return jnp.log(jnp.sum(sums * jnp.exp(shift - best), axis=-1))
+
+
+@jax.custom_jvp
+def _survey(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return survey(rows, CHUNK)
+
+
+@_survey.defjvp
+def _survey_slope(primals, tangents):
+    (rows,) = primals
+    maxima, log_z = _survey(rows)
+    slope = jax.jvp(lambda rows: log_total(rows, maxima), primals, tangents)[1]
+    return (maxima, log_z), (jnp.zeros_like(maxima), slope)

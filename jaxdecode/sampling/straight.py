@@ -66,9 +66,10 @@ def draw_straight(
     if not chain.cuts:
         return found
     sizes = [size for size in windows if size < vocab_size] + [vocab_size]
-    todo, found = draw_all(sizes[0], batch, todo, found)
+    todo, found, _ = draw_all(sizes[0], batch, todo, found)
     for size in sizes[1:]:
-        todo, found = draw_if_any(size, batch, todo, found)
+        unknown = jnp.zeros_like(found.logprob)
+        todo, found, _ = draw_if_any(size, batch, todo, found, unknown)
     return found
 
 

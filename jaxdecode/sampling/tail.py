@@ -65,11 +65,15 @@ def narrow(link: Truncation, row: Candidates) -> Candidates:
         whole_in_window &= row.size >= link.min_keep
     complete = row.closed | whole_in_window
     kept = jnp.where(row.alive & keep, link.reweigh(row), -jnp.inf)
+    breaks, least = ~(off | complete | row.broken), row.least
+    if row.values.shape != row.whole.shape:  # or no window could be larger
+        least = jnp.where(breaks, link.least_size(row), least)
     return replace(
         row,
         values=jnp.where(off, row.values, kept),
         closed=jnp.where(off, row.closed, complete),
-        broken=row.broken | ~(off | complete),
+        broken=row.broken | breaks,
+        least=least,
         holes=row.holes or not link.keeps_prefix,
     )
 

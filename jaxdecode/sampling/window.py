@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.core.numerics import finite_or_zero, log_sum_exp, logprob_of
+from jaxdecode.core.platform import Platform
 from jaxdecode.core.pytree import pytree, replace
 from jaxdecode.core.rows import put_rows, take_rows
+from jaxdecode.core.varying import vary_like
 from jaxdecode.sampling.noise import gumbel_at
 from jaxdecode.sampling.selection import select
 from jaxdecode.sampling.stats import RowStats
@@ -76,29 +78,39 @@ def draw_windowed(
         return found
     count, vocab_size = batch.rows.rows.shape
     sizes = [size for size in windows if size < vocab_size] + [vocab_size]
-    todo, found = draw_if_any(sizes[0], batch, todo, found)
+    least = vary_like(jnp.zeros((count,), jnp.float32), todo)
+    todo, found, least = draw_if_any(sizes[0], batch, todo, found, least)
     if sizes[1:] and count > batch.rows.platform.rows_per_group:
-        return _in_groups(sizes[1:], batch, todo, found)
+        return _in_groups(sizes[1:], batch, todo, found, least)
     for size in sizes[1:]:
-        todo, found = draw_if_any(size, batch, todo, found)
+        wanted = todo & ((least <= size) | (size == vocab_size))
+        left, found, least = draw_if_any(size, batch, wanted, found, least)
+        todo &= left | ~wanted
     return found
 
 
-def draw_if_any(size: int, batch: Batch, todo: jax.Array, found: Found):
-    """Do as `draw_all` if any row is to be drawn."""
+def draw_if_any(
+    size: int, batch: Batch, todo: jax.Array, found: Found, least: jax.Array
+) -> tuple[jax.Array, Found, jax.Array]:
+    """Do as `draw_all` if any row is to be drawn; `least` of other rows stays."""
+
+    def work(todo, found, least):
+        left, found, new = draw_all(size, batch, todo, found)
+        return left, found, jnp.where(todo, new, least)
+
     return jax.lax.cond(
-        jnp.any(todo),
-        lambda todo, found: draw_all(size, batch, todo, found),
-        lambda todo, found: (todo, found),
-        *(todo, found),
+        jnp.any(todo), work, lambda *given: given, *(todo, found, least)
     )
 
 
-def draw_all(size: int, batch: Batch, todo: jax.Array, found: Found):
+def draw_all(
+    size: int, batch: Batch, todo: jax.Array, found: Found
+) -> tuple[jax.Array, Found, jax.Array]:
     """Draw every row from its window; keep the results of rows that it could hold.
 
     Returns:
-      Which rows of `todo`, bool [B], are still to be drawn, and `found` with the others.
+      Which rows of `todo`, bool [B], are still to be drawn, `found` with the others, and
+      how many candidates a window of each must have at least, float32 [B].
     """
     chain, rows = batch.chain, batch.rows
 
@@ -110,18 +122,20 @@ def draw_all(size: int, batch: Batch, todo: jax.Array, found: Found):
     head = len(chain.head)
     gates = rows.platform.gates
     kept, views = run_tail(chain.tail, kept, batch.states[head:], gates=gates)
-    token, logprob = _draw_candidates(kept, rows.rows.shape[1])
+    token, logprob = _draw_candidates(kept, rows.rows.shape[1], rows.platform)
     seen = observe(chain, [None] * head + views, token)
     done = todo & kept.closed & ~kept.broken
-    return todo & ~done, found.merge(done, Found(token, logprob, seen))
+    return todo & ~done, found.merge(done, Found(token, logprob, seen)), kept.least
 
 
-def _in_groups(sizes: Sequence[int], batch: Batch, todo: jax.Array, found: Found):
+def _in_groups(
+    sizes: Sequence[int], batch: Batch, todo: jax.Array, found: Found, least: jax.Array
+) -> Found:
     """Draw the rows of `todo` in small groups, each from the smallest window left.
 
     In ordinary Python:
 
-        stage = [0 if wanted else done for wanted in todo]   # which of `sizes` is next
+        stage = [which of `sizes` is the first that may do for each row of `todo`]
         while min(stage) < done:
             group = the first rows of stage min(stage)
             draw the group from windows of sizes[min(stage)]
@@ -132,7 +146,8 @@ def _in_groups(sizes: Sequence[int], batch: Batch, todo: jax.Array, found: Found
     """
     count, group = todo.shape[0], batch.rows.platform.rows_per_group
     done = len(sizes)
-    stage = jnp.where(todo, 0, done).astype(jnp.int32)
+    first = sum((least > size).astype(jnp.int32) for size in sizes[:-1])
+    stage = jnp.where(todo, first, done).astype(jnp.int32)
     place = jnp.arange(count, dtype=jnp.float32)  # the sort of floats is the fast one
 
     def draw_group(stage, found):
@@ -141,7 +156,7 @@ def _in_groups(sizes: Sequence[int], batch: Batch, todo: jax.Array, found: Found
         index = (-first).astype(jnp.int32)  # `count` where the group has fewer
         some, old = take_rows((batch, found), jnp.minimum(index, count - 1))
         wanted = index < count
-        work = [lambda s=size: draw_all(s, some, wanted, old) for size in sizes]
+        work = [lambda s=size: draw_all(s, some, wanted, old)[:2] for size in sizes]
         left, new = jax.lax.switch(now, work)
         return put_rows((stage, found), index, (jnp.where(left, now + 1, done), new))
 
@@ -156,11 +171,14 @@ def _in_groups(sizes: Sequence[int], batch: Batch, todo: jax.Array, found: Found
     return jax.lax.cond(jnp.any(todo), run, lambda stage, found: found, *(stage, found))
 
 
-def _draw_candidates(kept: Candidates, vocab_size: int) -> tuple[jax.Array, jax.Array]:
+def _draw_candidates(
+    kept: Candidates, vocab_size: int, platform: Platform
+) -> tuple[jax.Array, jax.Array]:
     """Draw from closed candidates [B, K]; ties of the score go to the lower id."""
 
     def one_row(row: Candidates):
-        score = row.values + gumbel_at(row.context.key, row.ids, vocab_size)
+        noise = gumbel_at(row.context.key, row.ids, vocab_size, platform=platform)
+        score = row.values + noise
         is_best = score == jnp.max(score)
         token = jnp.min(jnp.where(is_best, row.ids, vocab_size))
         return token, jnp.max(jnp.where(row.ids == token, row.values, -jnp.inf))

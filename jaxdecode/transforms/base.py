@@ -69,7 +69,22 @@ class Link:
 
 
 class Edit(Link):
-    """A link that sees the row in vocabulary order: biases, bans, penalties."""
+    """A link that sees the row in vocabulary order: biases, bans, penalties.
+
+    Attributes:
+      only_past: whether it changes only tokens that stand in `context.tokens`, each by
+        its own logit and its own entry of the state, whose leaves are [V]. It may then
+        be given any of these entries instead of all. A subclass that defines `__call__`,
+        `init` or `update` anew has to declare it anew.
+    """
+
+    only_past: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        own = cls.__dict__
+        if "only_past" not in own and {"__call__", "init", "update"} & own.keys():
+            cls.only_past = False
 
     def __call__(self, logits: jax.Array, context: Context, state: Any) -> jax.Array:
         """Return the changed logits, float32 [V]; -inf stays -inf."""
@@ -135,6 +150,14 @@ class Truncation(Link):
         The default is never sure, which is always right: the row is then sorted whole.
         """
         return jnp.asarray(False)
+
+    def least_size(self, row: Candidates) -> jax.Array | float:
+        """Return how many of the best tokens it keeps at least, float32.
+
+        Asked of a window that could not hold them, so that smaller ones are not tried.
+        The default says nothing, which is always right.
+        """
+        return 0.0
 
     def is_idle(self, row: Candidates) -> Any:
         """Whether it changes nothing of this row; at least where it is off."""

@@ -30,6 +30,8 @@ class Candidates:
         is read from it while the row is open.
       closed: bool, no token outside the window is allowed any more.
       broken: bool, the window could not hold what a truncation kept.
+      least: float32, how many tokens a window must have at least to hold what was kept,
+        as far as is known; 0 while the row is not broken.
       context: what the row knows of its past.
       state: the state of the link that reads it.
       measured: what that link's `measure` returns for all tokens still allowed.
@@ -44,6 +46,7 @@ class Candidates:
     whole: jax.Array
     closed: jax.Array
     broken: jax.Array
+    least: jax.Array
     context: Context
     state: Any = None
     measured: Any = None
@@ -98,6 +101,7 @@ def in_place(row: jax.Array, context: Context) -> Candidates:
         whole=row,
         closed=jnp.asarray(True),
         broken=jnp.asarray(False),
+        least=jnp.float32(0.0),
         context=context,
         holes=True,
     )

@@ -67,6 +67,8 @@ class FrequencyPenalty(_Counting):
     Reference: OpenAI API reference, "frequency and presence penalties".
     """
 
+    only_past = True
+
     penalty: Scalar = 0.0
     count_prompt: Scalar = False
     window: Scalar = None
@@ -100,6 +102,8 @@ class PresencePenalty(_Counting):
 
     Reference: OpenAI API reference, "frequency and presence penalties".
     """
+
+    only_past = True
 
     penalty: Scalar = 0.0
     count_prompt: Scalar = False
@@ -137,6 +141,8 @@ class RepetitionPenalty(_Counting):
     Controllable Generation, 2019, arXiv 1909.05858.
     """
 
+    only_past = True
+
     penalty: Scalar = 1.0
     count_prompt: Scalar = True
     window: Scalar = None
@@ -170,6 +176,8 @@ class EncoderRepetition(Edit):
     Reference: Hugging Face transformers, `encoder_repetition_penalty`, which is
     `RepetitionPenalty` with the inverse penalty on the source alone.
     """
+
+    only_past = True
 
     penalty: Scalar = 1.0
 

@@ -51,6 +51,9 @@ class TopK(Truncation):
             return enough
         return enough & (row.values[-1] < self._threshold(row))
 
+    def least_size(self, row):
+        return jnp.asarray(self.k, jnp.float32)
+
     def is_off(self):
         return self.k == 0
 
@@ -97,6 +100,10 @@ class TopP(Truncation):
 
     def complete(self, row):
         return prefix_sum(row.probs)[-1] >= self.p
+
+    def least_size(self, row):
+        missing = self.p - jnp.sum(row.probs)  # no token behind has more than the last
+        return row.size + missing / row.probs[-1]
 
     def is_off(self):
         return self.p >= 1

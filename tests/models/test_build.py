@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import jaxdecode as jd
+from jaxdecode.core.platform import CPU
 from jaxdecode.core.protocol import Model
 from jaxdecode.models import (
     GPT2,
@@ -164,6 +166,39 @@ def test_a_frozen_module_computes_what_the_module_does(case, module):
     rows = tokens_of(5, 5)
     (frozen, _), (plain, _) = read(freeze(original), rows), read(original, rows)
     np.testing.assert_allclose(frozen, plain, atol=1e-6)
+
+
+class Counter(nnx.Module):
+    """A model that changes itself whenever it is called."""
+
+    vocab_size, max_length = 37, 64
+
+    def __init__(self):
+        self.calls = nnx.Variable(jnp.zeros((), jnp.int32))
+
+    def init_cache(self, rows, length):
+        return jnp.zeros((rows, length), jnp.int32)
+
+    def __call__(self, tokens, positions, cache, *, at=None):
+        self.calls.value = self.calls[...] + 1
+        logits = jax.nn.one_hot((tokens + self.calls[...]) % 37, 37)
+        if at is not None:
+            logits = jnp.take_along_axis(logits, at[:, None, None], axis=1)[:, 0]
+        return logits, cache
+
+
+def test_a_frozen_module_that_changes_itself_begins_anew_at_each_call():
+    greedy = jd.joint(temperature=0)
+    found = jd.generate(freeze(Counter()), [[3]], 0, sampler=greedy, max_new_tokens=5)
+    assert found.tokens.tolist() == [[4, 5, 6, 7, 8]]
+
+
+def test_a_module_of_ours_is_put_together_once():
+    model = model_of(PLAIN)
+    assert model._module is model._module
+    assert model.on(CPU)._module is not model._module
+    assert model.on(CPU)._module.platform == CPU
+    assert model._module.platform is None
 
 
 def test_thaw_gives_the_module_back_with_its_config_and_weights():

@@ -36,22 +36,25 @@ static array of(XLA_FFI_DataType type, void* data, const int64_t dims[6]) {
   of(XLA_FFI_DataType_##type, data, (const int64_t[6]){__VA_ARGS__})
 
 static void call(XLA_FFI_Handler* kernel, array* operands, int64_t count, array* result,
-                 XLA_FFI_DataType type, void* attribute, int64_t second) {
+                 int64_t results, XLA_FFI_DataType type, void* attribute, int64_t second) {
   XLA_FFI_Api api = {.XLA_FFI_Error_Create = complain,
                      .XLA_FFI_ThreadPool_NumThreads = one_thread};
-  void *given[8], *results[1] = {&result->buffer};
+  void *given[8], *returned[8];
   for (int64_t i = 0; i < count; i++) {
     operands[i].buffer.dims = operands[i].dims;
     given[i] = &operands[i].buffer;
   }
-  result->buffer.dims = result->dims;
+  for (int64_t i = 0; i < results; i++) {
+    result[i].buffer.dims = result[i].dims;
+    returned[i] = &result[i].buffer;
+  }
   int64_t third = kernel == jaxdecode_product; /* is always given something to add to */
   XLA_FFI_Scalar scalar = {type, attribute}, other = {XLA_FFI_DataType_S64, &second};
   XLA_FFI_Scalar last = {XLA_FFI_DataType_S64, &third};
   void* attributes[3] = {&scalar, &other, &last};
   XLA_FFI_CallFrame frame = {.api = &api, .stage = XLA_FFI_ExecutionStage_EXECUTE};
   frame.args.size = count, frame.args.args = given;
-  frame.rets.size = 1, frame.rets.rets = results;
+  frame.rets.size = results, frame.rets.rets = returned;
   frame.attrs.size = 3, frame.attrs.attrs = attributes;
   kernel(&frame);
 }
@@ -117,7 +120,7 @@ static void check_product(kind k, int64_t count, int64_t outputs, int64_t inputs
   if (g != NO_GATE) operands[given++] = ARRAY(F32, factors, count, inputs);
   operands[given++] = ARRAY(F32, onto, count, outputs);
   array result = ARRAY(F32, out, count, outputs);
-  call(jaxdecode_product, operands, given, &result, XLA_FFI_DataType_F32, &eps, g);
+  call(jaxdecode_product, operands, given, &result, 1, XLA_FFI_DataType_F32, &eps, g);
   for (int64_t r = 0; r < count; r++)
     for (int64_t o = 0; o < outputs; o++) {
       double sum = 0, size = 0, by = k == INT8 ? scale[o] : 1;
@@ -152,7 +155,7 @@ static void check_attention(int wide, int32_t position) {
                        of(type, wide ? (void*)values : short_values, dims),
                        ARRAY(S32, &position, 1), ARRAY(S32, &layer, 0)};
   array result = ARRAY(F32, out, 1, heads, SIZE);
-  call(jaxdecode_attend, operands, 5, &result, XLA_FFI_DataType_S64, &window, 0);
+  call(jaxdecode_attend, operands, 5, &result, 1, XLA_FFI_DataType_S64, &window, 0);
   for (int64_t h = 0; h < heads; h++) {
     const int64_t from = (layer * HEADS + h / GROUPS) * COLUMNS * SIZE;
     double weights[COLUMNS], sum = 0;
@@ -172,25 +175,94 @@ static void check_attention(int wide, int32_t position) {
   free(q), free(keys), free(values), free(out), free(short_keys), free(short_values);
 }
 
-static void check_bounds(void) {
-  enum { ENTRIES = 200, CHUNK = 64, CHUNKS = 4 };
-  float *row = numbers(ENTRIES), reached = -INFINITY, out[CHUNKS];
-  uint32_t key[2] = {17, 42};
-  int64_t chunk = CHUNK;
-  array operands[3] = {ARRAY(F32, row, ENTRIES), ARRAY(U32, key, 2), ARRAY(F32, &reached, 0)};
-  array result = ARRAY(F32, out, CHUNKS);
-  call(jaxdecode_bounds, operands, 3, &result, XLA_FFI_DataType_S64, &chunk, 0);
+enum { ENTRIES = 200, CHUNK = 64, CHUNKS = 4, PUT = 3, FOUND = 5 };
+
+static double weight(const float* row, double best) {
+  double sum = 0;
+  for (int64_t i = 0; i < ENTRIES; i++) sum += exp(row[i] - best);
+  return log(sum);
+}
+
+static float largest_of(const float* row, int64_t count) {
+  float most = -INFINITY;
+  for (int64_t i = 0; i < count; i++) most = fmaxf(most, row[i]);
+  return most;
+}
+
+static void must_be_of(const float* row, const float* maxima, float log_z) {
   for (int64_t c = 0; c < CHUNKS; c++) {
-    double most = -INFINITY;
-    for (uint32_t i = c * CHUNK; i < (c + 1) * CHUNK && i < ENTRIES; i++) {
-      const counters hash = threefry(key[0], key[1], (counters){0} + i);
-      const double u = (hash[0] >> 9) / 8388608.0;
-      const double noise = -log(-log(u > 0 ? u : 1e-38));
-      must_be_near("bound", fmin(out[c], row[i] + noise), row[i] + noise, 0);
-      most = fmax(most, row[i] + noise);
-    }
-    must_be_near("bound", out[c], most + 0.5, 0.5);
+    const int64_t left = ENTRIES - c * CHUNK;
+    const float most = largest_of(row + c * CHUNK, left < CHUNK ? left : CHUNK);
+    must_be_near("survey", maxima[c], most, 0);
   }
+  must_be_near("survey", log_z, weight(row, largest_of(row, ENTRIES)), 2e-6);
+}
+
+static void check_survey(void) {
+  float *row = numbers(ENTRIES), *old = malloc(4 * ENTRIES), maxima[CHUNKS], log_z;
+  float values[PUT] = {3.0f, -INFINITY, -1.0f}, best, before;
+  int32_t ids[PUT] = {199, 7, ENTRIES};
+  int64_t chunk = CHUNK;
+  array operands[3] = {ARRAY(F32, row, ENTRIES), ARRAY(S32, ids, PUT),
+                       ARRAY(F32, values, PUT)};
+  array survey[2] = {ARRAY(F32, maxima, CHUNKS), ARRAY(F32, &log_z, 0)};
+  call(jaxdecode_survey, operands, 1, survey, 2, XLA_FFI_DataType_S64, &chunk, 0);
+  must_be_of(row, maxima, log_z);
+  memcpy(old, row, 4 * ENTRIES);
+  array put[5] = {ARRAY(F32, row, ENTRIES), ARRAY(F32, &best, 0), ARRAY(F32, &before, 0),
+                  survey[0], survey[1]};
+  call(jaxdecode_put, operands, 3, put, 5, XLA_FFI_DataType_S64, &chunk, 0);
+  must_be_near("put", best, largest_of(old, ENTRIES), 0);
+  must_be_near("put", before, weight(old, best), 2e-6);
+  old[199] = 3.0f, old[7] = -INFINITY;
+  if (memcmp(old, row, 4 * ENTRIES)) must_be_near("put", 1, 0, 0);
+  must_be_of(row, maxima, log_z);
+  free(row), free(old);
+}
+
+static void check_best(void) {
+  float *row = numbers(ENTRIES), maxima[CHUNKS];
+  int32_t out[FOUND];
+  int64_t chunk = CHUNK;
+  for (int64_t c = 0; c < CHUNKS; c++)
+    maxima[c] = largest_of(row + c * CHUNK, c < CHUNKS - 1 ? CHUNK : ENTRIES % CHUNK);
+  array operands[2] = {ARRAY(F32, row, ENTRIES), ARRAY(F32, maxima, CHUNKS)};
+  array result = ARRAY(S32, out, FOUND);
+  call(jaxdecode_best, operands, 2, &result, 1, XLA_FFI_DataType_S64, &chunk, 0);
+  for (int64_t i = 0; i < FOUND; i++) {
+    must_be_near("best", row[out[i]], largest_of(row, ENTRIES), 0);
+    row[out[i]] = -2.0f;
+  }
+  free(row);
+}
+
+static void check_search(void) {
+  float *row = numbers(ENTRIES), maxima[CHUNKS], reached = -INFINITY, log_z;
+  uint32_t key[2] = {17, 42};
+  int32_t ids[FOUND], start = 0, next;
+  uint32_t bits[FOUND], again[FOUND];
+  int64_t chunk = CHUNK;
+  array survey[2] = {ARRAY(F32, maxima, CHUNKS), ARRAY(F32, &log_z, 0)};
+  array operands[5] = {ARRAY(F32, row, ENTRIES), survey[0], ARRAY(U32, key, 2),
+                       ARRAY(S32, &start, 0), ARRAY(F32, &reached, 0)};
+  call(jaxdecode_survey, operands, 1, survey, 2, XLA_FFI_DataType_S64, &chunk, 0);
+  array results[3] = {ARRAY(S32, ids, FOUND), ARRAY(U32, bits, FOUND),
+                      ARRAY(S32, &next, 0)};
+  call(jaxdecode_search, operands, 5, results, 3, XLA_FFI_DataType_S64, &chunk, 0);
+  array hashed[2] = {operands[2], results[0]}, hashes = ARRAY(U32, again, FOUND);
+  call(jaxdecode_hash, hashed, 2, &hashes, 1, XLA_FFI_DataType_S64, &chunk, 0);
+  must_be_near("hash", again[0], bits[0], 0);
+  int64_t wanted = 0;
+  double most = -INFINITY;
+  for (uint32_t i = 0; i < ENTRIES; i++) {
+    const counters hash = threefry(key[0], key[1], (counters){0} + i);
+    const double u = (hash[0] >> 9) / 8388608.0;
+    const double score = row[i] - log(-log(u > 0 ? u : 1e-38));
+    if (score > most) most = score, wanted = i;
+  }
+  must_be_near("search", ids[0], wanted, 0);
+  must_be_near("search", ids[1], ENTRIES, 0);
+  must_be_near("search", next, ENTRIES, 0);
   free(row);
 }
 
@@ -205,7 +277,11 @@ int main(void) {
     for (int32_t position = 0; position < COLUMNS; position += 9)
       check_attention(wide, position);
   printf("attention\n");
-  check_bounds();
-  printf("bounds\n");
+  check_survey();
+  printf("survey\n");
+  check_best();
+  printf("best\n");
+  check_search();
+  printf("search\n");
   return 0;
 }

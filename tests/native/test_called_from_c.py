@@ -13,7 +13,7 @@ from jaxdecode.native import library
 
 HERE = Path(__file__).parent
 EMULATORS = ("qemu-aarch64", "qemu-aarch64-static")
-KERNELS = ["product", "attention", "bounds"]
+KERNELS = ["product", "attention", "survey", "best", "search"]
 
 
 def cross_compiler():

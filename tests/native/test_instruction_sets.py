@@ -13,6 +13,7 @@ from jaxdecode.native import library
 
 NATIVE = Path(library.__file__).parent
 CHECKED = ["test_product.py", "test_attend.py", "test_wrong_calls.py"]
+CHECKED += [f"../sampling/test_{name}.py" for name in ("noise", "row_stats")]
 AVX2 = "-mno-avx512f"
 # What the compiler is told to do without, and what it then has.
 WITHOUT = {

@@ -14,11 +14,14 @@ WINDOW, CHUNK = {"window": np.int64(0)}, {"chunk": np.int64(16)}
 EPS = {"eps": F(-1), "gate": np.int64(0), "onto": np.int64(0)}
 PANELS = (1, 4, 32)
 KEYS = (1, 2, 1, 8, 32)
+ROW, CHUNKS, ONE = ((32,), F), ((2,), F), ((), F)
+SURVEY = [CHUNKS, ONE]
 
 
 def call(name, operands, result, attributes):
     arrays = [jnp.zeros(shape, dtype) for shape, dtype in operands]
-    wanted = jax.ShapeDtypeStruct(*result)
+    results = result if isinstance(result, list) else [result]
+    wanted = [jax.ShapeDtypeStruct(*one) for one in results]
     return jax.ffi.ffi_call(f"jaxdecode_{name}", wanted)(*arrays, **attributes)
 
 
@@ -30,20 +33,30 @@ RIGHT = {
         WINDOW,
     ),
     "best": ([((32,), F), ((2,), F)], ((3,), S), CHUNK),
-    "bounds": ([((32,), F), ((2,), U), ((), F)], ((2,), F), CHUNK),
+    "survey": ([ROW], SURVEY, CHUNK),
+    "put": ([ROW, ((3,), S), ((3,), F)], [ROW, ONE, ONE, *SURVEY], CHUNK),
+    "search": (
+        [ROW, CHUNKS, ((2,), U), ((), S), ONE],
+        [((3,), S), ((3,), U), ((), S)],
+        CHUNK,
+    ),
+    "hash": ([((2,), U), ((3,), S)], ((3,), U), {}),
 }
 WRONG = {
     "product": [(1, ((), F)), (2, (PANELS, S)), (2, ((4, 32), F)), (2, (PANELS, H))],
     "attend": [(0, ((1, 2, 32), S)), (1, (KEYS, S)), (2, (KEYS[2:], F)), (4, ((), F))],
     "best": [(0, ((32,), S)), (1, ((), F))],
-    "bounds": [(1, ((2,), F)), (0, ((), F))],
+    "survey": [(0, ((32,), S)), (0, ONE)],
+    "put": [(0, ((32,), S)), (1, ((3,), F)), (2, ONE)],
+    "hash": [(0, ((2,), S)), (1, ((), S))],
+    "search": [(0, ONE), (2, ((2,), S)), (3, ((), F))],
 }
 CASES = [(name, *change) for name, changes in WRONG.items() for change in changes]
 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_the_right_call_passes(name):
-    assert np.isfinite(call(name, *RIGHT[name])).all()
+    assert all(np.isfinite(result).all() for result in call(name, *RIGHT[name]))
 
 
 @pytest.mark.parametrize(("name", "place", "operand"), CASES)
@@ -56,9 +69,10 @@ def test_another_type_or_too_few_axes_are_refused(name, place, operand):
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_missing_operands_and_other_results_are_refused(name):
-    operands, (shape, _), attributes = RIGHT[name]
-    result = RIGHT[name][1]
-    for given, wanted in ((operands[:-1], result), (operands, (shape, np.int8))):
+    operands, result, attributes = RIGHT[name]
+    first, *others = result if isinstance(result, list) else [result]
+    other = [(first[0], np.int8), *others]
+    for given, wanted in ((operands[:-1], result), (operands, other)):
         with pytest.raises(Exception, match=f"jaxdecode_{name}: other operands"):
             call(name, given, wanted, attributes)
 
@@ -71,6 +85,34 @@ def test_panels_beyond_whole_choices_are_refused():
     mixed = [*operands, ((1, 4, 32), U)]
     with pytest.raises(Exception, match="jaxdecode_product: other operands"):
         call("product", mixed, result, attributes)
+
+
+@pytest.mark.parametrize("chunk", [0, -16, 17, 2048])
+@pytest.mark.parametrize("name", ["survey", "put", "search"])
+def test_chunks_of_another_size_are_refused(name, chunk):
+    operands, result, _ = RIGHT[name]
+    with pytest.raises(Exception, match=f"jaxdecode_{name}: chunks of another size"):
+        call(name, operands, result, {"chunk": np.int64(chunk)})
+
+
+def test_operands_whose_sizes_do_not_fit_are_refused():
+    operands, result, _ = RIGHT["put"]
+    with pytest.raises(Exception, match="jaxdecode_put: other sizes"):
+        call("put", [*operands[:2], ((2,), F)], result, CHUNK)
+    with pytest.raises(Exception, match="jaxdecode_put: other sizes"):
+        call("put", operands, [((48,), F), *result[1:]], CHUNK)
+    operands, result, _ = RIGHT["search"]
+    for many, bits in ((0, 0), (65, 65), (3, 2)):
+        results = [((many,), S), ((bits,), U), result[2]]
+        with pytest.raises(Exception, match="jaxdecode_search: other sizes"):
+            call("search", operands, results, CHUNK)
+    short = [operands[0], ((1,), F), *operands[2:]]
+    with pytest.raises(Exception, match="jaxdecode_search: chunks of another size"):
+        call("search", short, result, CHUNK)
+    operands, result, _ = RIGHT["hash"]
+    for given, results in (([((3,), U), operands[1]], result), (operands, ((4,), U))):
+        with pytest.raises(Exception, match="jaxdecode_hash: other sizes"):
+            call("hash", given, results, {})
 
 
 def test_a_gate_needs_factors_like_the_rows_and_is_one_that_is_known():

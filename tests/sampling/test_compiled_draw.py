@@ -23,13 +23,16 @@ pytestmark = [
 ]
 
 
-def program():
-    """The computations of the compiled draw: {name: lines}, and the entry's name."""
-    return _program(is_available())
+def program(fresh=False):
+    """The computations of the compiled draw: {name: lines}, and the entry's name.
+
+    With `fresh` logits are made by the program, as in decoding.
+    """
+    return _program(is_available(), fresh)
 
 
 @functools.cache
-def _program(native):
+def _program(native, fresh):
     del native  # the environment says it, too
     chain = jd.joint().per_row(B)
 
@@ -37,6 +40,7 @@ def _program(native):
         lengths = jnp.zeros((B,), jnp.int32)
         contexts = Context(jnp.zeros((B, 3), jnp.int32), lengths, lengths, keys, V)
         states = init_rows(chain, contexts)
+        logits = jnp.tanh(logits) if fresh else logits
         return draw(chain, logits, contexts, states, own=True)
 
     logits = jax.ShapeDtypeStruct((B, V), jnp.float32)
@@ -124,3 +128,14 @@ def test_random_numbers_are_no_rolled_loop():
 def test_whole_rows_are_not_scanned_by_an_argmax():
     serial = [s for _, s in lines(r" reduce\(") if re.search(rf"s32\[\d+,{V}\]", s)]
     assert not serial
+
+
+def test_rows_that_are_not_read_again_are_not_copied():
+    if not is_available():
+        pytest.skip("needs the kernels")
+    found, entry = program(fresh=True)
+    copied = [s for body in found.values() for s in body if re.search(r" copy\(", s)]
+    assert not [line for line in copied if f"f32[{B},{V}]" in line.split("metadata")[0]]
+    puts = [line for line in found[entry] if '"jaxdecode_put"' in line]
+    assert len(puts) == 1
+    assert "output_to_operand_aliasing" in puts[0]

@@ -1,5 +1,6 @@
 """The statistics of whole rows are those of a plain loop over the entries."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxdecode.core.platform import CPU
-from jaxdecode.sampling.stats import chunk_maxima, row_stats
+from jaxdecode.native import is_available
+from jaxdecode.sampling.stats import LARGE, chunk_maxima, row_stats
 from tests.rows import batch
 
 SIZES = [37, 384, 5003]
@@ -26,9 +28,18 @@ def spoiled(vocab_size):
     return rows
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def stats_of(rows, with_log_z=False):
-    return row_stats(rows, platform=CPU, with_log_z=with_log_z)
+@pytest.fixture(params=["XLA", "kernel"])
+def platform(request):
+    if request.param == "XLA":
+        return CPU
+    if not is_available():
+        pytest.skip("needs the kernels")
+    return dataclasses.replace(CPU, kernels=True)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def stats_of(rows, platform, with_log_z=False):
+    return row_stats(rows, platform=platform, with_log_z=with_log_z)
 
 
 def by_hand(rows):
@@ -38,32 +49,45 @@ def by_hand(rows):
 @pytest.mark.optimized
 @pytest.mark.parametrize("with_log_z", [False, True])
 @pytest.mark.parametrize("vocab_size", SIZES)
-def test_a_row_is_valid_if_it_can_be_sampled(vocab_size, with_log_z):
+def test_a_row_is_valid_if_it_can_be_sampled(vocab_size, with_log_z, platform):
     rows = spoiled(vocab_size)
-    found = stats_of(rows, with_log_z)
+    found = stats_of(rows, platform, with_log_z)
     assert found.valid.tolist() == by_hand(rows)
 
 
 @pytest.mark.optimized
-def test_rows_of_finite_entries_are_valid():
-    assert stats_of(batch(384)[:3]).valid.all()
+def test_rows_of_finite_entries_are_valid(platform):
+    assert stats_of(batch(384)[:3], platform).valid.all()
 
 
 @pytest.mark.parametrize("vocab_size", SIZES)
-def test_the_normaliser_is_the_log_of_the_sum(vocab_size):
+def test_the_normaliser_is_the_log_of_the_sum(vocab_size, platform):
     rows = batch(vocab_size)
     exact = rows.astype(np.float64)
     exact = np.log(np.exp(exact - exact.max(axis=1, keepdims=True)).sum(axis=1))
-    found = stats_of(rows, True)
+    found = stats_of(rows, platform, True)
     np.testing.assert_allclose(found.log_z, exact, rtol=1e-6, atol=1e-6)
 
 
-def test_the_slope_of_a_logprob_is_that_of_log_softmax():
-    rows = batch(384)[:3]
+def test_the_kernel_finds_the_maxima_of_the_chunks():
+    if not is_available():
+        pytest.skip("needs the kernels")
+    for size in (LARGE, LARGE + 1, 5003):
+        rows = spoiled(size)
+        found = stats_of(rows, dataclasses.replace(CPU, kernels=True))
+        for row, maxima in zip(rows, found.maxima, strict=True):
+            chunks = [row[at : at + 128] for at in range(0, size, 128)]
+            wanted = [np.fmax.reduce(chunk, initial=-np.inf) for chunk in chunks]
+            assert maxima.tolist() == wanted
+
+
+@pytest.mark.parametrize("vocab_size", [384, 5003])
+def test_the_slope_of_a_logprob_is_that_of_log_softmax(vocab_size, platform):
+    rows = batch(vocab_size)[:3]
     tokens = np.asarray([3, 200, 7])
 
     def total(rows):
-        stats = row_stats(rows, platform=CPU, with_log_z=True)
+        stats = row_stats(rows, platform=platform, with_log_z=True)
         return stats.logprob_of(rows[np.arange(3), tokens]).sum()
 
     def plainly(rows):

@@ -3,13 +3,17 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxdecode as jd
+from jaxdecode.core.platform import CPU
 from jaxdecode.sampling import draw, init_rows
 from jaxdecode.sampling.calls import _contexts
 from jaxdecode.sampling.order import arg_max, top_k
+from jaxdecode.sampling.stats import row_stats
+from jaxdecode.sampling.window import Batch, Found, draw_all
 from tests.rows import kinds
 
 VOCAB = 5003
@@ -111,6 +115,42 @@ def test_a_neighbour_does_not_change_a_row_by_one_bit(name, neighbour):
     others = np.arange(COUNT) != 5
     assert np.array_equal(beside.token[others], alone.token[others])
     assert np.array_equal(beside.logprob[others], alone.logprob[others])
+
+
+def left_after(sampler, size):
+    """What a window of a size leaves to larger ones, and how large they must be."""
+    chain, keys = sampler.per_row(COUNT), jax.random.split(jax.random.key(0), COUNT)
+    contexts = _contexts("test", ROWS, None, None, keys)
+
+    @jax.jit
+    def tried(chain, rows, contexts):
+        stats = row_stats(rows, platform=CPU, with_log_z=True)
+        states = init_rows(chain, contexts)
+        nothing = Found(jnp.zeros(COUNT, jnp.int32), jnp.zeros(COUNT, jnp.float32))
+        batch = Batch(chain, stats, contexts, states)
+        return draw_all(size, batch, stats.valid, nothing)
+
+    left, _, least = tried(chain, jnp.asarray(ROWS), contexts)
+    return np.asarray(left), np.asarray(least)
+
+
+@pytest.mark.parametrize("name", ["top-p", "kept at least"])
+def test_a_window_that_is_too_small_says_how_large_it_must_be_at_least(name):
+    kept = np.isfinite(jd.apply(SAMPLERS[name], ROWS)).sum(axis=1)
+    left, least = left_after(SAMPLERS[name], 8)
+    assert left.any()
+    assert (least[left] <= kept[left] + 1).all()
+    assert (least[~left] <= 8).all()
+
+
+def test_flat_rows_pass_by_the_windows_that_cannot_hold_them():
+    flat = list(KINDS).index("flat")
+    left, least = left_after(SAMPLERS["top-p"], 64)
+    assert left[flat]
+    np.testing.assert_allclose(least[flat], 0.9 * VOCAB, rtol=1e-3)
+    left, least = left_after(jd.joint(top_k=300), 64)
+    assert left.any()
+    assert (least[left] == 300).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
