@@ -31,6 +31,7 @@ WITHOUT_A_MODEL = {
     "history": "--rounds 1 --batch 2 --vocab 67 --history 32 --steps 2",
     "many": "--requests 40 --slots 2",
     "prefill": f"{SHAPE} --rounds 1 --lengths 16",
+    "products": "--rounds 1 --dtypes float32 --rows 2",
     "sampler": "--rounds 1 --vocabs 67 --batches 2 --rows peaked",
     "scaling": f"{SHAPE} --rounds 1 --batches 1 --contexts 16 --new-tokens 2",
 }
