@@ -68,7 +68,6 @@ class Compiled:
             donate_argnums=donate,
         )
         self._program = self._jit()
-        self._with_options: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the function, compiled."""
@@ -81,13 +80,13 @@ class Compiled:
 
     def _outermost(self) -> Any:
         """Return the jit, with the platform's options if it is not inside another."""
-        options = known_options()
-        if not options or check.is_traced(jnp.zeros(())):
+        if not known_options() or check.is_traced(jnp.zeros(())):
             return self._program
-        key = tuple(options.items())
-        if key not in self._with_options:
-            self._with_options[key] = self._jit(compiler_options=options)
-        return self._with_options[key]
+        return self._with_options
+
+    @functools.cached_property
+    def _with_options(self) -> Any:
+        return self._jit(compiler_options=known_options())
 
     def _kept(self, arrays, args, structure, kwargs) -> Callable[..., Any] | None:
         """Return the program from the folder of kept ones; None where none is used."""

@@ -220,6 +220,8 @@ class Attention(nnx.Module):
         where: Any,
         cache: Any,
         layer: Any,
+        *,
+        onto: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
         """Return what attention makes of `x` [B, S, W], and the cache with it in.
 
@@ -230,31 +232,8 @@ class Attention(nnx.Module):
           cache: what is remembered so far.
           layer: number of the block, which is where the cache keeps its columns; an int,
             or int32 () in a loop over blocks.
+          onto: float32 [B, S, W], what the result is added to; None is nothing.
         """
-        mixed, cache = self.mix(x, norm, where, cache, layer)
-        return self.o(mixed), cache
-
-    def added(
-        self,
-        x: jax.Array,
-        norm: RMSNorm | LayerNorm | None,
-        where: Any,
-        cache: Any,
-        layer: Any,
-    ) -> tuple[jax.Array, Any]:
-        """Return `x` plus what attention makes of it, and the cache with it in."""
-        mixed, cache = self.mix(x, norm, where, cache, layer)
-        return project_onto(x, mixed, None, self.o), cache
-
-    def mix(
-        self,
-        x: jax.Array,
-        norm: RMSNorm | LayerNorm | None,
-        where: Any,
-        cache: Any,
-        layer: Any,
-    ) -> tuple[jax.Array, Any]:
-        """Return what the heads read, [B, S, H * D], and the cache with `x` in."""
         q, k, v = project(x, norm, self.q, self.k, self.v)
         (q, k), v = self.normalised(q, k), self.heads(v)
         if self.kind in where.rotary:
@@ -265,7 +244,8 @@ class Attention(nnx.Module):
         mixed = where.attend(q * self.scale, cache, layer, self.kind)
         if cache.size > self.head_size:
             mixed = mixed[..., : self.head_size]
-        return mixed.reshape(*x.shape[:-1], -1), cache
+        mixed = mixed.reshape(*x.shape[:-1], -1)
+        return project_onto(onto, mixed, None, self.o), cache
 
     def make_norms(self, config: ModelConfig) -> tuple[RMSNorm, RMSNorm] | None:
         """Return what normalises queries and keys, or None."""

@@ -73,9 +73,8 @@ class Decoder(nnx.Module):
     def on(self, platform: Platform) -> "Decoder":
         """Return the same model, to be used in programs for `platform`."""
         other = copy.copy(self)  # taking it apart would cost more than tracing it
-        vars(other)["platform"] = (
-            platform  # nnx refuses where another trace made `self`
-        )
+        # Not by assignment, which nnx refuses where another trace made `self`.
+        vars(other)["platform"] = platform
         return other
 
     def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:

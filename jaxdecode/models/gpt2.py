@@ -13,7 +13,13 @@ from flax import nnx
 from jaxdecode.models.attention import Attention
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.decoder import Decoder
-from jaxdecode.models.layers import Embedding, LayerNorm, Linear, activation
+from jaxdecode.models.layers import (
+    Embedding,
+    LayerNorm,
+    Linear,
+    activation,
+    project_onto,
+)
 
 
 class GPT2Block(nnx.Module):
@@ -58,12 +64,11 @@ class MLP(nnx.Module):
         self.down = Linear(hidden, width, bias=bias, dtype=dtype, rngs=rngs)
         self.activation = config.activation
 
-    def __call__(self, x: jax.Array, norm: LayerNorm) -> jax.Array:
-        return self.down(activation(self.activation)(self.up(norm(x))))
-
-    def added(self, x: jax.Array, norm: LayerNorm) -> jax.Array:
-        """Return `x` plus what the MLP makes of it."""
-        return x + self(x, norm)
+    def __call__(
+        self, x: jax.Array, norm: LayerNorm, onto: jax.Array | None = None
+    ) -> jax.Array:
+        hidden = activation(self.activation)(self.up(norm(x)))
+        return project_onto(onto, hidden, None, self.down)
 
 
 class GPT2(Decoder):

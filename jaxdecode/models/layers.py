@@ -65,16 +65,18 @@ def project(
 
 
 def project_onto(
-    onto: jax.Array, x: jax.Array, norm: "Gate | None", linear: "Linear"
+    onto: jax.Array | None, x: jax.Array, norm: "Gate | None", linear: "Linear"
 ) -> jax.Array:
     """Return `onto` plus what a map makes of `norm(x)`, in one call where a kernel can.
 
     Args:
-      onto: float32 [..., O].
+      onto: float32 [..., O]; None is nothing.
       x: float32 [..., I].
       norm: what is done to `x` first; None is nothing.
       linear: an affine map.
     """
+    if onto is None:
+        return project(x, norm, linear)[0]
     matrix = linear.matrix
     if isinstance(matrix, Panelled) and linear.offset is None and _seen.get() is None:
         return matrix.product_onto(onto, x, norm)

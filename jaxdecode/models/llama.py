@@ -51,7 +51,7 @@ class LlamaBlock(nnx.Module):
     def make_mlp(
         self, config: ModelConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
     ) -> Any:
-        """Return the block's MLP, which has `added(x, norm)`."""
+        """Return the block's MLP, called as `mlp(x, norm, onto)`: `onto` is added."""
         del layer
         return GatedMLP(config, dtype, rngs)
 
@@ -59,8 +59,8 @@ class LlamaBlock(nnx.Module):
         self, x: jax.Array, where: Any, cache: Any, layer: Any
     ) -> tuple[jax.Array, Any]:
         norm = self.attention_norm
-        x, cache = self.attention.added(x, norm, where, cache, layer)
-        return self.mlp.added(x, self.mlp_norm), cache
+        x, cache = self.attention(x, norm, where, cache, layer, onto=x)
+        return self.mlp(x, self.mlp_norm, x), cache
 
 
 class GatedMLP(nnx.Module):
@@ -81,14 +81,14 @@ class GatedMLP(nnx.Module):
         self.down = Linear(hidden, width, bias=bias, dtype=dtype, rngs=rngs)
         self.activation = config.activation
 
-    def __call__(self, x: jax.Array, norm: RMSNorm | LayerNorm | None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        norm: RMSNorm | LayerNorm | None,
+        onto: jax.Array | None = None,
+    ) -> jax.Array:
         gate, up = project(x, norm, self.gate, self.up)
-        return project(gate, Gate(self.activation, up), self.down)[0]
-
-    def added(self, x: jax.Array, norm: RMSNorm | LayerNorm | None) -> jax.Array:
-        """Return `x` plus what the MLP makes of it."""
-        gate, up = project(x, norm, self.gate, self.up)
-        return project_onto(x, gate, Gate(self.activation, up), self.down)
+        return project_onto(onto, gate, Gate(self.activation, up), self.down)
 
 
 class Llama(Decoder):

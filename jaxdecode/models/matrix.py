@@ -147,9 +147,8 @@ class Panelled:
 
     def product_onto(self, onto, x, norm):
         """Return `onto` [..., O] plus the product of `norm(x)`."""
-        return self._products(x, (self,), norm, onto=onto.reshape(-1, onto.shape[-1]))[
-            0
-        ]
+        flat = onto.reshape(-1, onto.shape[-1])
+        return self._products(x, (self,), norm, onto=flat)[0]
 
     def _products(self, x, matrices, norm, **more):
         folded = None if norm is None else norm.folded()

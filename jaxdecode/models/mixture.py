@@ -108,7 +108,12 @@ class MixtureMLP(nnx.Module):
         self.chosen = chosen
         self.is_normalised = is_normalised
 
-    def __call__(self, x: jax.Array, norm: RMSNorm | LayerNorm) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        norm: RMSNorm | LayerNorm,
+        onto: jax.Array | None = None,
+    ) -> jax.Array:
         rows = norm(x).reshape(-1, x.shape[-1])
         shares, ids = self.route(rows)  # [M, chosen]
         flat = ids.reshape(-1)
@@ -117,11 +122,8 @@ class MixtureMLP(nnx.Module):
         answers = self.experts(rows[order // self.chosen], counts)
         answers = jnp.zeros_like(answers).at[order].set(answers)
         answers = answers.reshape(*shares.shape, -1) * shares[..., None]
-        return jnp.sum(answers, axis=1).reshape(x.shape)
-
-    def added(self, x: jax.Array, norm: RMSNorm | LayerNorm) -> jax.Array:
-        """Return `x` plus what the experts make of it."""
-        return x + self(x, norm)
+        mixed = jnp.sum(answers, axis=1).reshape(x.shape)
+        return mixed if onto is None else onto + mixed
 
     def route(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the shares and numbers of each row's experts, the best first."""
