@@ -11,7 +11,7 @@ import jaxdecode as jd
 from jaxdecode.core.platform import CPU, GPU, TPU
 from jaxdecode.decode.generation import generate_for
 from jaxdecode.models import build, outline, random_params
-from jaxdecode.models.joined import Joined, Part, join, part
+from jaxdecode.models.joined import GROUPS, Joined, Part, join, part
 from jaxdecode.models.layers import Linear, project
 from tests.models.model_cases import CASES, PLAIN, read, tokens_of, varied
 
@@ -146,9 +146,9 @@ def test_groups_that_lack_a_matrix_stay_apart():
     names = ["0.attention.q.weight", "0.attention.k.weight", "1.mlp.up.weight"]
     leaves = [jnp.zeros((2, 3))] * 3
     assert all(a is b for a, b in zip(join(names, leaves), leaves, strict=True))
-    fused = [*names, "0.myattention.v.weight", "1.mymlp.gate.weight"]
-    leaves = [jnp.zeros((2, 3))] * 5
-    assert all(a is b for a, b in zip(join(fused, leaves), leaves, strict=True))
+    others = [f"0.my{name}.weight" for group in GROUPS for name in group]
+    leaves = [jnp.zeros((2, 3))] * len(others)
+    assert all(a is b for a, b in zip(join(others, leaves), leaves, strict=True))
 
 
 @pytest.mark.parametrize("platform", [GPU, TPU], ids=lambda p: p.kind)

@@ -1,6 +1,7 @@
-"""A search for another platform calls no kernel of this one."""
+"""A search for another platform calls no kernel of this one, nor keeps its words."""
 
 import dataclasses
+import re
 
 import jax
 import pytest
@@ -34,6 +35,11 @@ SEARCHES = {
 }
 
 
+def keeps_words(program):
+    """Whether an array with the axes of a cache holds 16-bit words."""
+    return re.search(r"u16\[\d+,\d+,\d+,\d+\]", program) is not None
+
+
 def program_of(name, platform):
     run, options = SEARCHES[name]
     options = {"max_new_tokens": 4} | options
@@ -47,9 +53,10 @@ def program_of(name, platform):
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_a_search_for_a_tpu_calls_no_kernel(name):
+def test_a_search_for_a_tpu_calls_no_kernel_and_keeps_no_words(name):
     program = program_of(name, TPU)
     assert "jaxdecode_" not in program
+    assert not keeps_words(program)
 
 
 def test_a_search_for_this_cpu_does():
@@ -57,3 +64,4 @@ def test_a_search_for_this_cpu_does():
         pytest.skip("there are no kernels here")
     program = program_of("beams", current_platform())
     assert "jaxdecode_" in program
+    assert keeps_words(program)
