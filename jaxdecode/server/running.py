@@ -122,6 +122,8 @@ class Server(uvicorn.Server):
             ws="none",
             loop="asyncio",
             lifespan="on",
+            # Its own configuration would close every handler of the user's program.
+            log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,

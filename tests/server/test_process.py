@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import io
+import logging
 import os
 import random
 import signal
@@ -180,3 +182,20 @@ def test_options_are_checked_before_a_model_is_loaded(
     monkeypatch.setattr(runtime, "load_model", lambda given: pytest.fail("loaded"))
     assert main(["serve", *argv]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_serving_leaves_the_logging_of_the_program_alone():
+    class Handler(logging.StreamHandler):
+        is_closed = False
+
+        def close(self):
+            self.is_closed = True
+            super().close()
+
+    ours = Handler(io.StringIO())
+    try:
+        with serving(engine()) as url:
+            assert url.startswith("http://127.0.0.1:")
+        assert not ours.is_closed
+    finally:
+        ours.close()
