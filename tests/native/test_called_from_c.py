@@ -25,17 +25,18 @@ def cross_compiler():
     return None
 
 
-def built(compiler, made, *options):
-    """Compile the check together with the kernels; return what came of it."""
+def built(compiler, made, *options, source="check_kernels.c"):
+    """Compile a check together with the kernels; return what came of it."""
     includes = (f"-I{jax.ffi.include_dir()}", f"-I{Path(library.__file__).parent}")
     flags = [flag for flag in library.FLAGS if flag not in ("-shared", "-fPIC")]
-    source = HERE / "check_kernels.c"
-    command = [*compiler, *flags, *options, *includes, "-o", made, source, "-lm"]
+    command = [*compiler, *flags, *options, *includes, "-o", made, HERE / source, "-lm"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def said_by(command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=600
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.split()
 
@@ -63,3 +64,17 @@ def test_on_this_machine_they_read_no_byte_that_is_not_theirs(tmp_path):
     if done.returncode != 0:
         pytest.skip(f"no address sanitizer: {done.stderr}")
     assert said_by([made]) == KERNELS
+
+
+@pytest.mark.parametrize(
+    "sanitizer", ["none", pytest.param("thread", marks=pytest.mark.slow)]
+)
+def test_every_part_of_shared_work_is_done_once_and_in_order(tmp_path, sanitizer):
+    made = tmp_path / "check"
+    native = (library._compiler(), made, library._flags()[-1], "-pthread")
+    options = () if sanitizer == "none" else (f"-fsanitize={sanitizer}",)
+    done = built(*native, *options, source="check_work.c")
+    if sanitizer != "none" and done.returncode != 0:
+        pytest.skip(f"no sanitizer: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    assert said_by([made]) == ["work"]
