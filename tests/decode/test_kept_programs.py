@@ -16,8 +16,8 @@ from jaxdecode.core.pytree import pytree
 from jaxdecode.decode import kept_programs, programs, streaming
 from tests import tiny
 
-# A program that another test of this worker has compiled could not be written down.
-pytestmark = pytest.mark.reads_program
+# Without XLA's optimizations programs cannot be written down.
+pytestmark = pytest.mark.optimized
 SAMPLER = jd.Temperature(0.9)
 PROGRAM = """
 import sys
