@@ -12,11 +12,13 @@ import gc
 import hashlib
 import os
 import sys
+import threading
 from unittest import mock
 
 import jax
 import pytest
 from jax._src import compiler
+from jax._src.interpreters import mlir
 
 from tests import cheap
 
@@ -27,6 +29,7 @@ jax.config.update("jax_disable_most_optimizations", True)
 _PROGRAMS_KEPT = 200
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _as_cheap_as_can_be = True
+_this_thread = threading.local()
 
 # Tracing makes millions of small objects that live on: Python's usual search for circles
 # among them, after each 700 new ones, is a tenth of the time of the suite.
@@ -77,9 +80,20 @@ def _compile(
     return _kept[key]
 
 
+def _context(_original=mlir.make_ir_context):
+    """What JAX writes a program down in; one serves all programs of a file.
+
+    JAX makes one for each, and 6 ms of it are as much as a small program takes otherwise.
+    """
+    if not hasattr(_this_thread, "context"):
+        _this_thread.context = _original()
+    return _this_thread.context
+
+
 jax.devices()  # XLA reads its flags here: `cheap.PROCESS` is for other processes
 compiler.get_compile_options = _compile_options
 compiler.backend_compile_and_load = _compile
+mlir.make_ir_context = _context
 
 
 @pytest.fixture(autouse=True)
@@ -100,5 +114,6 @@ def _forget_programs():
     """Free what a file compiled: a worker would else hold 6 GB at the end."""
     yield
     jax.clear_caches()
+    vars(_this_thread).clear()
     if trim := getattr(_LIBC, "malloc_trim", None):  # glibc keeps what is freed
         trim(0)

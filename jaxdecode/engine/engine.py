@@ -6,35 +6,30 @@
         hand out what was written, and free the slots of rows that ended
 
 The host decides between chunks (`scheduling.py`), the device runs a few compiled programs
-(`programs.py`). A row computes the same whoever runs beside it.
+(`programs.py`); one thread at a time does a round of it (`rounds.py`). A row computes the
+same whoever runs beside it.
 """
 
 import itertools
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Unpack
 
 import jax
-import numpy as np
 
 from jaxdecode.core import check
-from jaxdecode.core.platform import Platform
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.shapes import KeyLike
-from jaxdecode.core.status import Status
 from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.request import count_of
-from jaxdecode.engine import programs
 from jaxdecode.engine.asking import Prompt, RequestOptions, as_asked
 from jaxdecode.engine.job import Job
-from jaxdecode.engine.pool import Pool
-from jaxdecode.engine.reading import Reader, Reading
+from jaxdecode.engine.reading import Reader
 from jaxdecode.engine.results import Result
+from jaxdecode.engine.rounds import Rounds
 from jaxdecode.engine.scheduling import Scheduler
 from jaxdecode.engine.statistics import Statistics
-from jaxdecode.engine.writing import RowWriter
 from jaxdecode.native import current_platform
 from jaxdecode.text import LanguageModel
 from jaxdecode.text.patterns import with_pattern, without_budgets, without_pattern
@@ -99,24 +94,29 @@ class Engine:
         self.length = _length(model, length)
         self.block = _block(block)
         room = int(check.whole(WHO, "prefixes", prefixes, low=0))
-        self._platform: Platform = current_platform()
+        platform = current_platform()
         self.statistics = Statistics(self.slots)
-        self._scheduler = Scheduler(self.slots, count_of(WHO, "pools", pools))
+        scheduler = Scheduler(self.slots, count_of(WHO, "pools", pools))
         self._reader = Reader(
             model,
             length=self.length,
             block=self.block,
             room=room,
-            platform=self._platform,
+            platform=platform,
+            statistics=self.statistics,
+        )
+        self._rounds = Rounds(
+            model,
+            scheduler,
+            self._reader,
+            chunk=self.chunk,
+            prefill=self.prefill,
+            length=self.length,
+            platform=platform,
             statistics=self.statistics,
         )
         self._numbers = itertools.count()
         self._inbox: deque[tuple[str, Job]] = deque()
-        self._jobs: dict[int, Job] = {}  # those that are not done
-        self._readings: dict[int, Reading] = {}
-        self._current: int | None = None  # the job whose prompt is being read
-        self._pools: dict[Hashable, Pool] = {}
-        self._done: dict[int, Job] = {}  # those that `results` has not given out
         self._turn = threading.Lock()  # held by the thread that drives
         self._changed = threading.Condition()
         self._broken: BaseException | None = None
@@ -166,12 +166,12 @@ class Engine:
     @property
     def is_busy(self) -> bool:
         """Whether a request is waiting or running."""
-        return bool(self._inbox or self._jobs)
+        return bool(self._inbox or self._rounds.jobs)
 
     @property
     def is_waiting(self) -> bool:
         """Whether a request waits for a slot."""
-        return bool(self._inbox) or self._scheduler.is_waiting
+        return bool(self._inbox) or self._rounds.is_waiting
 
     def results(self) -> Iterator[Result]:
         """Yield the results of submitted requests as they end, until none is left.
@@ -179,12 +179,13 @@ class Engine:
         A request whose `result` or `stream` was taken, or that was cancelled, is not
         among them. More may be submitted meanwhile.
         """
+        done = self._rounds.done
         while True:
-            while self._done:
-                yield self._done.pop(next(iter(self._done))).peek()
+            while done:
+                yield done.pop(next(iter(done))).peek()
             if not self.is_busy:
                 return
-            self._drive_or_wait(lambda: bool(self._done) or not self.is_busy)
+            self._drive_or_wait(lambda: bool(done) or not self.is_busy)
 
     __iter__ = results
 
@@ -222,7 +223,7 @@ class Engine:
     def _wait(self, job: Job, ready: Callable[[], bool]) -> None:
         self._drive_or_wait(ready)
         if job.is_done:
-            self._done.pop(job.number, None)
+            self._rounds.done.pop(job.number, None)
 
     def _drive_or_wait(self, ready: Callable[[], bool]) -> None:
         """Go on until something is ready, whichever thread drives."""
@@ -246,9 +247,7 @@ class Engine:
             raise RuntimeError("Engine: an earlier step failed.") from self._broken
         try:
             self._take_in()
-            self._admit()
-            for structure in self._scheduler.structures:
-                self._advance(structure)
+            self._rounds.run()
         except BaseException as error:
             # Rows that a failed program was given are gone.
             self._broken = error
@@ -262,154 +261,10 @@ class Engine:
         while self._inbox:
             what, job = self._inbox[0]
             if what == "cancel":
-                self._end(job)
+                self._rounds.end(job)
             else:
-                self._jobs[job.number] = job
-                self._readings[job.number] = self._reader.begin(job.asked.tokens)
-                self._scheduler.add(job.number, job.asked.structure, job.asked.samples)
+                self._rounds.add(job)
             self._inbox.popleft()  # now only, so that `is_busy` never misses a job
-
-    def _admit(self) -> None:
-        """Read prompts and fill free slots, until enough was read for this round."""
-        start, allowance = time.perf_counter(), self.prefill
-        while allowance > 0:
-            number = self._scheduler.next() if self._current is None else self._current
-            if number is None:
-                break
-            reading = self._readings[number]
-            if not reading.is_over:
-                self._current = number
-                allowance -= self._reader.read(reading)
-                if not reading.is_over:
-                    continue
-            self._current = None
-            while self._scheduler.has_room(number):
-                self._place(number)
-        self.statistics.prefill_seconds += time.perf_counter() - start
-
-    def _place(self, number: int) -> None:
-        """Put the next sample of a job into a slot."""
-        job, reading = self._jobs[number], self._readings[number]
-        structure, slot, sample = self._scheduler.place(number)
-        pool = self._pool(structure, job)
-        tokens = np.zeros((1, self.length), np.int32)
-        tokens[0, : len(job.asked.tokens)] = job.asked.tokens
-        pool.rows, earliest_end = programs.admit(
-            self.lm.model,
-            pool.rows,
-            np.int32(slot),
-            job.asked.rows,
-            job.asked.key,
-            np.int32(sample),
-            reading.cache,
-            tokens,
-        )
-        writer = RowWriter(sample, job.asked.stopping, continues=job.asked.continues)
-        writer.earliest_end = int(earliest_end)
-        pool.put(slot, job, writer)
-        if sample == 0:
-            self.statistics.prompt_tokens += len(job.asked.tokens)
-        if sample == job.asked.samples - 1:
-            del self._readings[number]
-
-    def _pool(self, structure: Hashable, job: Job) -> Pool:
-        """Return the pool of a structure; pools that gave way are dropped first."""
-        if structure not in self._pools:
-            kept = set(self._scheduler.structures)
-            self._pools = {s: pool for s, pool in self._pools.items() if s in kept}
-            self.statistics.programs.add(("pool", structure))
-            rows = programs.empty_pool(
-                self.lm.model,
-                job.asked.rows,
-                job.asked.key,
-                slots=self.slots,
-                length=self.length,
-            )
-            self._pools[structure] = Pool(rows, self.slots)
-        return self._pools[structure]
-
-    def _advance(self, structure: Hashable) -> None:
-        """Run a chunk of a pool, and hand out what it wrote."""
-        pool = self._pools.get(structure)
-        if pool is None or not pool.is_running:
-            return
-        start, awaited = time.perf_counter(), self._scheduler.is_waiting
-        pool.rows, report = programs.advance(
-            self.lm.model,
-            pool.rows,
-            pool.dropped,
-            np.int32(pool.steps(self.chunk, is_awaited=awaited)),
-            chunk=self.chunk,
-            platform=self._platform,
-        )
-        # No longer needed, and not to be changed while the device may read it.
-        pool.dropped = np.zeros((self.slots,), bool)
-        report = jax.tree.map(np.asarray, report)
-        pool.left -= report.new
-        self._count(report, pool, start, awaited)
-        for slot, owner in enumerate(pool.owners):
-            if owner is not None:
-                self._hand_out(structure, pool, slot, owner, report)
-
-    def _hand_out(self, structure, pool: Pool, slot: int, owner, report) -> None:
-        """Give a row's new tokens to its job, and free the slot if it has ended."""
-        job, writer = owner
-        new = int(report.new[slot])
-        status = Status(int(report.status[slot]))
-        piece = writer.push(
-            report.tokens[slot, :new].tolist(),
-            report.model_logprobs[slot, :new].tolist(),
-            report.sampling_logprobs[slot, :new].tolist(),
-            status,
-            observed={name: x[slot, :new] for name, x in report.observed.items()},
-        )
-        self.statistics.generated_tokens += len(piece.tokens)
-        if piece.tokens or piece.text or piece.finish_reason:
-            job.push(piece)
-        if piece.finish_reason is not None:
-            pool.dropped[slot] = status is Status.RUNNING
-            self._release(structure, pool, slot)
-            self._finish(job)
-
-    def _release(self, structure: Hashable, pool: Pool, slot: int) -> None:
-        pool.owners[slot] = None
-        self._scheduler.free(structure, slot)
-
-    def _end(self, job: Job) -> None:
-        """End a job that nobody wants any more."""
-        if job.number not in self._jobs:
-            return
-        self._scheduler.remove(job.number)
-        self._readings.pop(job.number, None)
-        self._current = None if self._current == job.number else self._current
-        for structure, pool in self._pools.items():
-            for slot, owner in enumerate(pool.owners):
-                if owner is not None and owner[0] is job:
-                    job.push(owner[1].cancel())
-                    pool.dropped[slot] = True
-                    self._release(structure, pool, slot)
-        for sample in range(job.asked.samples):  # those that have not ended otherwise
-            job.push(RowWriter(sample, None, continues=False).cancel())
-        self._finish(job)
-        self._done.pop(job.number, None)
-
-    def _finish(self, job: Job) -> None:
-        if job.is_done and self._jobs.pop(job.number, None) is not None:
-            self.statistics.requests += 1
-            self._done[job.number] = job
-
-    def _count(self, report, pool: Pool, start: float, awaited: bool) -> None:
-        """Count steps and times of a chunk."""
-        end, owned = time.perf_counter(), pool.owned
-        self.statistics.count_chunk(
-            new=report.new.tolist(),
-            older=int((owned & (report.generated > report.new)).sum()),
-            owned=int(owned.sum()),
-            seconds=end - start,
-            pause=start - (pool.last_end or start),
-            is_awaited=awaited,
-        )
-        pool.last_end = end
 
 
 def _length(model: Model, length: int | None) -> int:

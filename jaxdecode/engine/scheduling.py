@@ -44,7 +44,7 @@ class Scheduler:
     """
 
     def __init__(self, slots: int, pools_max: int):
-        self._slots, self._pools_max = slots, pools_max
+        self.slots, self._pools_max = slots, pools_max
         self._pools: OrderedDict[Hashable, _Pool] = OrderedDict()
         self._queues: OrderedDict[Hashable, OrderedDict[int, _Waiting]] = OrderedDict()
         self._overtaken: dict[Hashable, int] = {}
@@ -84,7 +84,7 @@ class Scheduler:
             if not pool.free:
                 continue
             if starving is not None:
-                if self._overtaken.get(starving, 0) >= OVERTAKEN * self._slots:
+                if self._overtaken.get(starving, 0) >= OVERTAKEN * self.slots:
                     continue
                 self._overtaken[starving] = self._overtaken.get(starving, 0) + 1
             return next(iter(queue))
@@ -132,8 +132,8 @@ class Scheduler:
                 return None
             del self._pools[idle[0]]
         self._overtaken.pop(structure, None)
-        free = list(range(self._slots))[::-1]
-        pool = self._pools[structure] = _Pool([None] * self._slots, free)
+        free = list(range(self.slots))[::-1]
+        pool = self._pools[structure] = _Pool([None] * self.slots, free)
         return pool
 
     def _structure_of(self, number: int) -> Hashable:

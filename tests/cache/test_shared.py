@@ -1,5 +1,6 @@
 """A cache shared by beams follows parents by its rows, and forgets what is undone."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,25 +14,31 @@ LENGTHS = np.asarray([3, 4], np.int32)
 BEAMS, COLUMNS = 3, 5
 
 
+@jax.jit
+def begin(model):
+    positions = jnp.broadcast_to(jnp.arange(4, dtype=jnp.int32), PROMPTS.shape)
+    _, read = model(PROMPTS, positions, model.init_cache(2, 4), at=LENGTHS - 1)
+    return model.share_prompts(read, jnp.asarray(LENGTHS), beams=BEAMS, columns=COLUMNS)
+
+
+@jax.jit
+def read(model, tokens, positions, cache):
+    return model(tokens, positions, cache, at=jnp.zeros(len(tokens), jnp.int32))
+
+
 class Beams:
     """The beams of two prompts, read token by token."""
 
-    def __init__(self, model, cache=None, length=0):
-        self.model, self.length = model, length
-        self.cache = cache
-        if cache is None:
-            positions = np.broadcast_to(np.arange(4, dtype=np.int32), PROMPTS.shape)
-            _, read = model(PROMPTS, positions, model.init_cache(2, 4), at=LENGTHS - 1)
-            share = {"beams": BEAMS, "columns": COLUMNS}
-            self.cache = model.share_prompts(read, jnp.asarray(LENGTHS), **share)
+    def __init__(self, model):
+        self.model, self.length = model, 0
+        self.cache = begin(model)
 
     def read(self, tokens, parents=None):
         if parents is not None:
             self.cache = take_rows(self.cache, jnp.asarray(parents))
         positions = np.repeat(LENGTHS + self.length, BEAMS)[:, None].astype(np.int32)
-        at = np.zeros(len(positions), np.int32)
         tokens = np.asarray(tokens, np.int32)[:, None]
-        logits, self.cache = self.model(tokens, positions, self.cache, at=at)
+        logits, self.cache = read(self.model, tokens, positions, self.cache)
         self.length += 1
         return np.asarray(logits)
 

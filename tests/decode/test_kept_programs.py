@@ -1,6 +1,8 @@
 """A finished program is found on disk without tracing, and only where it is the same."""
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
 
@@ -31,18 +33,46 @@ print(len(traced), [piece.tokens.tolist() for piece in pieces], len(traced))
 """
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Return a place with the programs of one start, and the tokens that it drew."""
+    place = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch, cache_in(place) as folder:
+        count, tokens = start(patch)
+        assert count == len(list(folder.iterdir())) == 2
+    return place, tokens
+
+
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Return where programs are kept for one test."""
+def folder(tmp_path):
+    """Return where programs are kept for one test; there are none yet."""
+    with cache_in(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def again(request, tmp_path):
+    """Return where programs are kept, those of `kept` among them, and its tokens."""
+    # Made within the first test that asks for it, so that it compiles as that does.
+    place, tokens = request.getfixturevalue("kept")
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+    with cache_in(tmp_path) as found:
+        yield found, tokens
+
+
+@contextlib.contextmanager
+def cache_in(place):
     names = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size")
     names += ("jax_persistent_cache_min_compile_time_secs",)
     names += ("jax_persistent_cache_min_entry_size_bytes",)
     before = {name: jax.config.values[name] for name in names}
-    yield jd.enable_compilation_cache(tmp_path) / "programs"
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    forget()
+    try:
+        yield jd.enable_compilation_cache(place) / "programs"
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        forget()
 
 
 def forget():
@@ -64,24 +94,21 @@ def start(monkeypatch, sampler=SAMPLER):
     return len(traced), tokens.tolist()
 
 
-def test_a_second_start_traces_nothing_and_draws_the_same(folder, monkeypatch):
-    count, tokens = start(monkeypatch)
-    assert count == len(list(folder.iterdir())) == 2
+def test_a_second_start_traces_nothing_and_draws_the_same(again, monkeypatch):
+    folder, tokens = again
     assert start(monkeypatch) == (0, tokens)
-    for path in folder.iterdir():  # a damaged file is made again, whatever is wrong
-        path.write_bytes(path.read_bytes()[:-7] + b"damaged")
-    assert start(monkeypatch) == (2, tokens)
-    for path in folder.iterdir():  # JAX's own cache holds them: that is passed by
-        path.unlink()
+    damaged, deleted = folder.iterdir()
+    damaged.write_bytes(damaged.read_bytes()[:-7] + b"damaged")
+    deleted.unlink()  # JAX's own cache holds it: that is passed by
     assert start(monkeypatch) == (2, tokens)
     assert start(monkeypatch) == (0, tokens)
 
 
-def test_settings_structures_and_sources_are_other_programs(folder, monkeypatch):
-    _, tokens = start(monkeypatch)
+def test_settings_structures_and_sources_are_other_programs(again, monkeypatch):
+    _, tokens = again
+    assert start(monkeypatch, jd.Temperature(0.8))[0] == 0
     with jax.default_matmul_precision("highest"):
         assert start(monkeypatch) == (2, tokens)
-    assert start(monkeypatch, jd.Temperature(0.8))[0] == 0
     assert start(monkeypatch, None)[0] == 2
     known = kept_programs._surroundings()
     monkeypatch.setattr(kept_programs, "_surroundings", lambda: (*known, "edited"))

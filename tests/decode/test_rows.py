@@ -1,7 +1,5 @@
 """A sequence is a value: it can be admitted, moved and rolled back, and never notices."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,19 +39,24 @@ def options(**changes):
 def started(model, prompts, keys, **changes):
     """Return rows that are ready for their first token."""
     request = prepare("test", model, prompts, keys, options(**changes))
-    start = functools.partial(
-        steps.start, new_tokens_max=NEW_TOKENS, platform=PLATFORM, columns=COLUMNS
-    )
-    return jax.jit(lambda m, p, r: start(m, p, own_tables(r)))(
-        model, request.prompts, request.rows
-    )
+    return start(model, request.prompts, request.rows)
 
 
-@functools.partial(jax.jit, static_argnames="count")
+@jax.jit
+def start(model, prompts, rows):
+    sizes = {"new_tokens_max": NEW_TOKENS, "columns": COLUMNS}
+    return steps.start(model, prompts, own_tables(rows), platform=PLATFORM, **sizes)
+
+
+@jax.jit
+def step(model, rows):
+    return steps.step(model, rows, platform=PLATFORM)
+
+
 def stepped(model, rows, count):
-    return steps.repeat(
-        lambda rows: steps.step(model, rows, platform=PLATFORM), rows, count
-    )
+    for _ in range(count):
+        rows = step(model, rows)
+    return rows
 
 
 @jax.jit
@@ -64,6 +67,9 @@ def finished(model, rows):
         any_running,
         platform=PLATFORM,
     )
+
+
+put, take = jax.jit(put_rows), jax.jit(take_rows)
 
 
 def key_of(index):
@@ -108,13 +114,14 @@ def test_rows_admitted_at_different_times_go_on_as_if_alone(make):
     def one(index):
         return started(model, [PROMPTS[index]], key_of(index), **own(index))
 
-    rows = started(model, [PROMPTS[0]] * 3, key_of(jnp.asarray([0, 0, 0]))[0], **own(0))
-    rows = put_rows(rows, 1, one(1))
+    keys = key_of(jnp.asarray([0, 0, 0, 0]))[0]
+    rows = started(model, [PROMPTS[0]] * 4, keys, **own(0))
+    rows = put(rows, 1, one(1))
     rows = stepped(model, rows, 2)
-    rows = put_rows(rows, 2, one(2))
+    rows = put(rows, 2, one(2))
     rows = stepped(model, rows, 4)
     assert int(rows.status[1]) != jd.Status.RUNNING
-    first, rows = take_rows(rows, jnp.asarray([1])), put_rows(rows, 1, one(3))
+    first, rows = take(rows, np.asarray([1])), put(rows, 1, one(3))
     rows = finished(model, rows)
     for slot, index in ((0, 0), (2, 2), (1, 3)):
         assert_is(rows, slot, alone(model, index, **own(index)))
@@ -128,7 +135,7 @@ def test_moved_and_doubled_rows_go_on_as_if_alone(make):
     rows = started(model, PROMPTS, keys, max_new_tokens=BUDGETS)
     rows = stepped(model, rows, 3)
     order = [3, 0, 0, 2]
-    rows = finished(model, take_rows(rows, jnp.asarray(order)))
+    rows = finished(model, take(rows, np.asarray(order)))
     for slot, index in enumerate(order):
         assert_is(rows, slot, alone(model, index))
 
@@ -164,6 +171,9 @@ def test_the_program_can_be_examined_without_weights():
     assert abstract.lower().as_text() == concrete.lower().as_text()
 
 
+forward = jax.jit(steps.forward, static_argnames="reversible")
+
+
 @pytest.mark.parametrize("reversible", [False, True])
 @pytest.mark.parametrize("read", [[], [0], [1, 3], [0, 1, 2, 3]])
 def test_a_row_without_an_unread_token_keeps_the_logits_of_its_prompt(read, reversible):
@@ -173,7 +183,7 @@ def test_a_row_without_an_unread_token_keeps_the_logits_of_its_prompt(read, reve
     unread = jnp.zeros((count,), bool).at[jnp.asarray(read, jnp.int32)].set(True)
     marked = jnp.arange(count * tiny.VOCAB, dtype=jnp.float32).reshape(count, -1)
     rows = replace(rows, unread=unread, logits=marked)
-    _, logits = steps.forward(model, rows, reversible=reversible)
+    _, logits = forward(model, rows, reversible=reversible)
     for row, prompt in enumerate(PROMPTS):
         text = [*prompt, int(rows.tokens[row, len(prompt)])]
         wanted = tiny.forward(model)(text) if row in read else marked[row]

@@ -10,7 +10,7 @@ import jaxdecode as jd
 from jaxdecode.engine import Engine
 from jaxdecode.text import LanguageModel
 from tests import tiny
-from tests.text.test_language_model import END, TEMPLATE, small_vocabulary
+from tests.text.tiny_texts import END, TEMPLATE, small_vocabulary
 
 SHAPE = {"slots": 3, "length": 48, "chunk": 4, "block": 16, "prefill": 16}
 NEW_TOKENS = 16

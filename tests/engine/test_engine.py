@@ -2,7 +2,6 @@
 
 import random
 import threading
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,7 @@ import pytest
 
 import jaxdecode as jd
 from jaxdecode.core.threefry import fold_in
-from jaxdecode.engine import Engine, PromptTooLong, Result, Sample, programs
-from jaxdecode.engine.pool import LEAST, Pool
+from jaxdecode.engine import Engine, Result, Sample, programs
 from jaxdecode.testing import count_compiles
 from tests import tiny
 from tests.engine.engine_cases import (
@@ -26,8 +24,8 @@ from tests.engine.engine_cases import (
     texts,
     written,
 )
-from tests.text.test_language_model import MESSAGES
-from tests.text.test_language_model import language_model as spaced_language_model
+from tests.text.tiny_texts import MESSAGES
+from tests.text.tiny_texts import language_model as spaced_language_model
 
 ASKED = asks(14)
 LLAMA = pytest.param("llama", marks=pytest.mark.slow)
@@ -275,46 +273,6 @@ def test_a_model_that_reads_prompts_itself_is_served():
         assert list(result.samples[0].tokens) == lone.tokens[0].tolist()
 
 
-@pytest.mark.parametrize(
-    ("prompt", "options", "kind", "part"),
-    [
-        ("a" * 40, {"max_new_tokens": 9}, PromptTooLong, "40 . 9"),
-        ("", {}, ValueError, "prompt"),
-        ([], {}, ValueError, "empty"),
-        ([37], {}, ValueError, "37"),
-        ("a", {"key": None}, TypeError, "key"),
-        ("a", {"key": -1}, ValueError, "seed"),
-        ("a", {"key": [1, 2]}, TypeError, "seed"),
-        ("a", {"max_new_tokens": 0}, ValueError, "max_new_tokens"),
-        ("a", {"num_samples": 0}, ValueError, "num_samples"),
-        ("a", {"stop": [[99]]}, ValueError, "99"),
-        ("a", {"stop_strings": [""]}, ValueError, "empty"),
-        ("a", {"samples": 2}, TypeError, "num_samples"),
-        ([{"role": "user", "content": 5}], {}, TypeError, "content"),
-    ],
-)
-def test_a_bad_request_is_refused_by_submit(prompt, options, kind, part):
-    to = engine()
-    with pytest.raises(kind, match=part):
-        to.submit(prompt, **{"key": 0, "max_new_tokens": 4, **options})
-    assert not to.is_busy
-
-
-@pytest.mark.parametrize(
-    ("options", "part"),
-    [
-        ({"slots": 0}, "slots"),
-        ({"length": 49}, "length"),
-        ({"block": 48}, "power of two"),
-        ({"chunk": 0}, "chunk"),
-        ({"prefixes": -1}, "prefixes"),
-    ],
-)
-def test_bad_sizes_are_refused(options, part):
-    with pytest.raises(ValueError, match=part):
-        engine(**options)
-
-
 def test_a_conversation_is_answered_as_chat_does():
     lm, messages = language_model(), [{"role": "user", "content": "hello"}]
     wanted = lm.chat(messages, key=[3], max_new_tokens=7)
@@ -351,20 +309,6 @@ def joined(pieces, ask):
     """Return the samples that some pieces make."""
     numbers = range(ask.options["num_samples"])
     return [Sample.of([p for p in pieces if p.sample == i]) for i in numbers]
-
-
-def test_a_chunk_ends_with_a_budget_while_requests_wait():
-    pool = Pool(None, 3)
-    assert pool.steps(8, is_awaited=True) == 8  # no slot has an owner
-    for slot, budget in enumerate((5, 30, 9)):
-        pool.put(slot, SimpleNamespace(asked=SimpleNamespace(budget=budget)), None)
-    assert pool.steps(8, is_awaited=False) == 8
-    assert pool.steps(8, is_awaited=True) == 5
-    pool.left -= np.asarray([4, 4, 4])
-    assert pool.steps(8, is_awaited=True) == 8 // LEAST  # 1 is left
-    pool.owners[0] = None
-    assert pool.steps(8, is_awaited=True) == 5
-    assert pool.steps(1, is_awaited=True) == 1
 
 
 def test_slots_are_full_until_no_request_waits():

@@ -11,7 +11,7 @@ from jaxdecode.engine.batch import Defaults
 from jaxdecode.testing import count_compiles
 from tests.engine.engine_cases import SHAPE, engine, language_model
 from tests.engine.lines import DEFAULTS, answered, objects, write
-from tests.text import test_language_model
+from tests.text import tiny_texts
 
 SHORT, LONG = "[ab]{2}(é|日)?", "(c|d){3,6}e"
 # Too many states for the sizes that small patterns share: another structure.
@@ -128,7 +128,7 @@ def test_a_warm_engine_compiles_nothing_for_other_patterns(by_hand):
 
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_a_space_at_the_start_of_an_answer_belongs_to_the_match(by_hand):
-    lm = test_language_model.language_model("spaces")
+    lm = tiny_texts.language_model("spaces")
     to = Engine(lm, **SHAPE)
     asked = {"choices": [" hello"]}
     if by_hand:

@@ -48,12 +48,14 @@ def positions(new=NEW, starts=STARTS):
     return first + jnp.arange(new, dtype=jnp.int32)[None]
 
 
+@functools.partial(jax.jit, static_argnames=("window", "cap", "blocks"))
 def by_blocks(q, k, v, own, window, cap, blocks):
     where = block_place(own, COLUMNS, HEADS, {window}, {}, blocks)
     kind = LayerKind(window, None, None, score_cap=cap)
     return where.attend(q, KVCache((k,), (v,)), 0, kind)
 
 
+@functools.partial(jax.jit, static_argnames=("window", "cap"))
 def plainly(q, k, v, own, window, cap):
     return attend(q, k, v, visible(own, COLUMNS, window), cap)
 

@@ -8,7 +8,7 @@ import pytest
 
 import jaxdecode as jd
 from jaxdecode.transforms.patterns import store
-from tests.text.test_language_model import (
+from tests.text.tiny_texts import (
     END,
     MESSAGES,
     STEPS,
