@@ -5,7 +5,7 @@ layers, H query heads, K key/value heads or candidates, D head size, N beams or 
 E ids of a small set.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -16,7 +16,10 @@ Array: TypeAlias = jax.Array | np.ndarray
 # What public functions take, by name.
 PerRow: TypeAlias = float | int | Sequence[float] | Array  # a number, or one per row
 TokenIds: TypeAlias = int | Sequence[int] | Array  # one token id, or several
+Biases: TypeAlias = Mapping[int, float] | Sequence[float] | Array  # by id, or [V]
 TokenLists: TypeAlias = Sequence[Sequence[int]] | tuple[Array, Array] | Array
+# Phrases for all prompts, or a list of phrases for each.
+PhraseLists: TypeAlias = Sequence[Sequence[int]] | Sequence[Sequence[Sequence[int]]]
 KeyLike: TypeAlias = jax.Array | int | Sequence[int] | Sequence[jax.Array]
 
 # The field of a link: what a person gave, cast to an array in `__post_init__`.

@@ -208,7 +208,11 @@ def generate(
 
 
 def generate_for(
-    platform: Platform, model: Model, prompts: Any, key: Any, **options: Unpack[Options]
+    platform: Platform,
+    model: Model,
+    prompts: TokenLists,
+    key: KeyLike,
+    **options: Unpack[Options],
 ) -> Generation:
     """Do what `generate` does, inside a program for another platform."""
     request = _prepare("export", model, prompts, key, options, "while")

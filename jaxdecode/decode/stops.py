@@ -35,7 +35,7 @@ class Stops:
 
     @staticmethod
     def of(
-        sequences: Any = (),
+        sequences: Sequence[Sequence[int]] = (),
         strings: Sequence[str | bytes] = (),
         token_bytes: Sequence[bytes] | None = None,
     ) -> "Stops":

@@ -1,11 +1,12 @@
 """The options that several methods of `LanguageModel` share, described once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
-from jaxdecode.core.shapes import PerRow, TokenIds
+from jaxdecode.core.shapes import PerRow, PhraseLists, TokenIds
 from jaxdecode.decode.beam import Scoring
+from jaxdecode.decode.beam.scoring import ScoreOfLength
 from jaxdecode.text.chat_template import ChatTemplate
 from jaxdecode.transforms import Chain, Link
 
@@ -101,10 +102,10 @@ class BeamOptions(TypedDict, total=False):
     num_return: int
     edits: Link | Chain | None
     eos_ids: TokenIds | None
-    scoring: Scoring | Callable[..., Any] | None
+    scoring: Scoring | ScoreOfLength | None
     groups: int
     diversity: PerRow
-    required: Sequence[Any] | None
+    required: PhraseLists | None
     renormalize: bool
     memory: str
     new_tokens_max: int | None

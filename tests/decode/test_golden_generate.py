@@ -18,9 +18,9 @@ GREEDY = cases("greedy", "greedy_processors")
 
 
 def later(item):
-    """Links know no family: the other one's are checked with the slow tests."""
+    """Links and loops know no family: of the other one, a single case is checked soon."""
     family, case = item
-    soon = family == "llama" or case["group"] == "greedy"
+    soon = family == "llama" or case["id"] == "greedy_000"
     return [] if soon else pytest.mark.slow
 
 

@@ -46,9 +46,13 @@ def cosine(a, b):
     return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
-@functools.cache
+@functools.partial(jax.jit, static_argnames="chunk")
+def loss_and_slopes(model, chunk=None):
+    return jax.value_and_grad(functools.partial(loss, chunk=chunk))(model)
+
+
 def slopes(dtype, chunk=None):
-    return jax.grad(functools.partial(loss, chunk=chunk))(model(dtype))
+    return loss_and_slopes(model(dtype), chunk)[1]
 
 
 @pytest.mark.parametrize("chunk", [None, pytest.param(1, marks=pytest.mark.slow)])
@@ -72,7 +76,8 @@ def test_the_slope_is_that_of_finite_differences_in_float32():
 
     def along(step):
         leaves = [x + step * d for x, d in zip(one.leaves, direction, strict=True)]
-        return float(loss(jax.tree.unflatten(jax.tree.structure(one), leaves)))
+        moved = jax.tree.unflatten(jax.tree.structure(one), leaves)
+        return float(loss_and_slopes(moved)[0])
 
     measured = (along(2e-3) - along(-2e-3)) / 4e-3
     found = slopes("bfloat16").leaves
@@ -91,8 +96,9 @@ def test_norms_of_a_model_in_the_kernels_layout_have_the_same_slopes():
         return loss(type(one)(leaves=leaves, definition=one.definition))
 
     weight = model("float32").params["layers.0.attention_norm.weight"]
-    exact = jax.grad(of_norm)(weight, model("float32"))
-    got = jax.grad(of_norm)(weight, model("bfloat16", native=True))
+    slope = jax.jit(jax.grad(of_norm))
+    exact = slope(weight, model("float32"))
+    got = slope(weight, model("bfloat16", native=True))
     assert cosine(np.asarray(exact), np.asarray(got)) > 0.99
 
 
@@ -107,7 +113,7 @@ def test_a_generation_is_the_same_with_and_without_a_slope():
     base = model("bfloat16")
     table = base.params["embedding.weight"]
     plain = jd.generate(base, PROMPTS, 0, max_new_tokens=4)
-    slope, out = jax.grad(run, has_aux=True)(table, base)
+    slope, out = jax.jit(jax.grad(run, has_aux=True))(table, base)
     assert out.tokens.tolist() == plain.tokens.tolist()
     assert np.abs(np.asarray(slope, np.float32)).max() > 0
 
@@ -116,7 +122,7 @@ def test_a_wrapped_bfloat16_model_has_a_slope():
     def total(one):
         return loss(jd.guided(one, 1.5, [[7]]))
 
-    assert np.linalg.norm(flat(jax.grad(total)(model("bfloat16")))) > 0
+    assert np.linalg.norm(flat(jax.jit(jax.grad(total))(model("bfloat16")))) > 0
 
 
 @pytest.mark.parametrize("platform", [CPU, GPU], ids=lambda p: p.kind)

@@ -41,10 +41,13 @@ def together(order=(0, 1, 2, 3)):
     return chain
 
 
+@jax.jit
+def run(chain, rows, contexts):
+    return process(chain, rows, contexts, init_rows(chain, contexts))
+
+
 def processed(chain, rows, past):
-    contexts = _contexts("test", rows, None, past, None)
-    run = jax.jit(lambda c, r, k: process(c, r, k, init_rows(c, k)))
-    return np.asarray(run(chain, rows, contexts))
+    return np.asarray(run(chain, rows, _contexts("test", rows, None, past, None)))
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 1, 0)])

@@ -14,12 +14,13 @@ from jaxdecode.core.shapes import (
     NO_ID,
     KeyLike,
     PerRow,
+    PhraseLists,
     TokenIds,
     TokenLists,
 )
 from jaxdecode.decode.beam import caches
 from jaxdecode.decode.beam.constraints import as_phrases
-from jaxdecode.decode.beam.scoring import Scoring, as_scoring, per_row
+from jaxdecode.decode.beam.scoring import ScoreOfLength, Scoring, as_scoring, per_row
 from jaxdecode.decode.beam.state import EARLY, Plan, Search
 from jaxdecode.decode.prompts import Prompts, as_prompts
 from jaxdecode.decode.request import count_of, prepare
@@ -39,10 +40,10 @@ class Options(TypedDict, total=False):
     num_return: int
     eos_ids: TokenIds | None
     pad_id: int
-    scoring: Scoring | Any
+    scoring: Scoring | ScoreOfLength | None
     groups: int
     diversity: PerRow
-    required: Any
+    required: PhraseLists | None
     renormalize: bool
     memory: str
     new_tokens_max: int | None

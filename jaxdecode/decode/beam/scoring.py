@@ -5,7 +5,7 @@ log-probability rises; that is what makes the bounds of `early_stopping` bounds.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ from jaxdecode.core import check
 from jaxdecode.core.pytree import assign, pytree, replace, static
 from jaxdecode.core.shapes import Array, Scalar
 from jaxdecode.transforms import Context
+
+# From the sum of log-probabilities and the length to a score.
+ScoreOfLength: TypeAlias = Callable[[jax.Array, jax.Array], Any]
 
 
 @pytree
@@ -136,7 +139,7 @@ class ScoreFunction(Scoring):
         falling in its first argument. Static: pass the same object each time.
     """
 
-    function: Callable[[jax.Array, jax.Array], Any] = static()
+    function: ScoreOfLength = static()
 
     def __post_init__(self):
         _check_function("ScoreFunction", "function", self.function)

@@ -4,11 +4,11 @@ from typing import Any
 
 from jaxdecode.core.protocol import Model, for_platform
 from jaxdecode.core.pytree import replace
-from jaxdecode.core.shapes import PerRow, TokenIds, TokenLists
+from jaxdecode.core.shapes import PerRow, PhraseLists, TokenIds, TokenLists
 from jaxdecode.decode.beam import steps
 from jaxdecode.decode.beam.request import BeamRequest, Options, as_edits, prepare_search
 from jaxdecode.decode.beam.result import Beams, collect
-from jaxdecode.decode.beam.scoring import Scoring
+from jaxdecode.decode.beam.scoring import ScoreOfLength, Scoring
 from jaxdecode.decode.beam.state import Search
 from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.programs import compiled
@@ -30,10 +30,10 @@ def beam_search(
     edits: Link | Chain | None = None,
     eos_ids: TokenIds | None = None,
     pad_id: int = 0,
-    scoring: Scoring | Any = None,
+    scoring: Scoring | ScoreOfLength | None = None,
     groups: int = 1,
     diversity: PerRow = 0.0,
-    required: Any = None,
+    required: PhraseLists | None = None,
     renormalize: bool = False,
     return_parents: bool = False,
     memory: str = "auto",

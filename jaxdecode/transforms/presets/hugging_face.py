@@ -1,9 +1,10 @@
 """The chain of Hugging Face transformers' `generate`."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 from jaxdecode.core import check
-from jaxdecode.core.shapes import Scalar
+from jaxdecode.core.shapes import PerRow, TokenIds
 from jaxdecode.transforms.base import Link
 from jaxdecode.transforms.chain import Chain
 from jaxdecode.transforms.cutoffs import EpsilonCutoff, EtaCutoff
@@ -28,32 +29,35 @@ from jaxdecode.transforms.typicality import TopH, Typical
 from jaxdecode.transforms.vocabulary import BanTokens, MinNewTokens
 
 WHO = "presets.transformers"
+SequenceBiases: TypeAlias = (
+    Mapping[tuple[int, ...], float] | Sequence[tuple[Sequence[int], float]]
+)
 
 
 def transformers(
     *,
     do_sample: bool = True,
-    sequence_bias: Any = None,
-    encoder_repetition_penalty: Scalar = None,
-    repetition_penalty: Scalar = None,
-    no_repeat_ngram_size: Scalar = None,
-    bad_words_ids: Any = None,
-    min_new_tokens: Scalar = None,
+    sequence_bias: SequenceBiases | None = None,
+    encoder_repetition_penalty: PerRow | None = None,
+    repetition_penalty: PerRow | None = None,
+    no_repeat_ngram_size: PerRow | None = None,
+    bad_words_ids: Sequence[Sequence[int]] | None = None,
+    min_new_tokens: PerRow | None = None,
     forced_bos_token_id: int | None = None,
-    forced_eos_token_id: Any = None,
+    forced_eos_token_id: TokenIds | None = None,
     max_length: int | None = None,
-    exponential_decay_length_penalty: Any = None,
-    suppress_tokens: Any = None,
-    begin_suppress_tokens: Any = None,
-    eos_token_id: Any = None,
-    temperature: Scalar = None,
-    top_h: Scalar = None,
-    top_k: Scalar = None,
-    top_p: Scalar = None,
-    min_p: Scalar = None,
-    typical_p: Scalar = None,
-    epsilon_cutoff: Scalar = None,
-    eta_cutoff: Scalar = None,
+    exponential_decay_length_penalty: tuple[int, float] | None = None,
+    suppress_tokens: TokenIds | None = None,
+    begin_suppress_tokens: TokenIds | None = None,
+    eos_token_id: TokenIds | None = None,
+    temperature: PerRow | None = None,
+    top_h: PerRow | None = None,
+    top_k: PerRow | None = None,
+    top_p: PerRow | None = None,
+    min_p: PerRow | None = None,
+    typical_p: PerRow | None = None,
+    epsilon_cutoff: PerRow | None = None,
+    eta_cutoff: PerRow | None = None,
 ) -> Chain:
     """Return the chain of Hugging Face transformers' `generate`.
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxdecode.core import check
-from jaxdecode.core.shapes import NO_LIMIT, Scalar
+from jaxdecode.core.shapes import NO_LIMIT, Biases, PerRow, Scalar
 from jaxdecode.transforms.base import Link
 from jaxdecode.transforms.chain import Chain
 from jaxdecode.transforms.feedback import AdaptiveP, Mirostat
@@ -36,37 +36,38 @@ ORDER = (
     "xtc",
     "temperature",
 )
+Steps = dict[str, Link | None]  # what each argument asks for, by its name
 
 
 def llama_cpp(
     *,
     samplers: Sequence[str] = ORDER,
-    logit_bias: Any = None,
-    repeat_penalty: Scalar = None,
-    frequency_penalty: Scalar = None,
-    presence_penalty: Scalar = None,
-    repeat_last_n: Scalar = 64,
-    dry_multiplier: Scalar = None,
-    dry_base: Scalar = 1.75,
-    dry_allowed_length: Scalar = 2,
-    dry_penalty_last_n: Scalar = -1,
-    dry_sequence_breakers: Any = (),
-    top_n_sigma: Scalar = None,
-    top_k: Scalar = None,
-    typical_p: Scalar = None,
-    top_p: Scalar = None,
-    min_p: Scalar = None,
-    xtc_probability: Scalar = None,
-    xtc_threshold: Scalar = 0.1,
-    temperature: Scalar = None,
-    dynatemp_range: Scalar = None,
-    dynatemp_exponent: Scalar = 1.0,
+    logit_bias: Biases | None = None,
+    repeat_penalty: PerRow | None = None,
+    frequency_penalty: PerRow | None = None,
+    presence_penalty: PerRow | None = None,
+    repeat_last_n: PerRow = 64,
+    dry_multiplier: PerRow | None = None,
+    dry_base: PerRow = 1.75,
+    dry_allowed_length: PerRow = 2,
+    dry_penalty_last_n: PerRow = -1,
+    dry_sequence_breakers: Sequence[int] = (),
+    top_n_sigma: PerRow | None = None,
+    top_k: PerRow | None = None,
+    typical_p: PerRow | None = None,
+    top_p: PerRow | None = None,
+    min_p: PerRow | None = None,
+    xtc_probability: PerRow | None = None,
+    xtc_threshold: PerRow = 0.1,
+    temperature: PerRow | None = None,
+    dynatemp_range: PerRow | None = None,
+    dynatemp_exponent: PerRow = 1.0,
     mirostat: int = 0,
-    mirostat_tau: Scalar = 5.0,
-    mirostat_eta: Scalar = 0.1,
-    adaptive_target: Scalar = None,
-    adaptive_decay: Scalar = 0.9,
-    min_keep: Scalar = 0,
+    mirostat_tau: PerRow = 5.0,
+    mirostat_eta: PerRow = 0.1,
+    adaptive_target: PerRow | None = None,
+    adaptive_decay: PerRow = 0.9,
+    min_keep: PerRow = 0,
 ) -> Chain:
     """Return the chain of llama.cpp, with the names of its server.
 
@@ -112,36 +113,16 @@ def llama_cpp(
       TypeError: for an unknown argument, or one without meaning beside the others.
       ValueError: for a value out of range, or an unknown sampler.
     """
-    last_n = _window("repeat_last_n", repeat_last_n)
-    counted = {"count_prompt": True, "window": last_n}
-    least = where(_whole("min_keep", min_keep, 0), lambda n: n < 1, 1)
-
-    def dry(multiplier):
-        span = _window("dry_penalty_last_n", dry_penalty_last_n)
-        breakers = dry_sequence_breakers
-        return DRY(multiplier, dry_base, dry_allowed_length, span, breakers)
-
+    span = _window("dry_penalty_last_n", dry_penalty_last_n)
+    dry = dry_base, dry_allowed_length, span, dry_sequence_breakers
     steps = {
-        "repeat_penalty": given(
-            repeat_penalty, lambda p: RepetitionPenalty(p, window=last_n)
+        **_penalties(
+            repeat_penalty, frequency_penalty, presence_penalty, repeat_last_n
         ),
-        "frequency_penalty": given(
-            frequency_penalty, lambda p: FrequencyPenalty(p, **counted)
-        ),
-        "presence_penalty": given(
-            presence_penalty, lambda p: PresencePenalty(p, **counted)
-        ),
-        "dry_multiplier": given(dry_multiplier, dry),
+        "dry_multiplier": given(dry_multiplier, lambda m: DRY(m, *dry)),
         "top_n_sigma": given(top_n_sigma, lambda n: TopNSigma(_from_0(n))),
         "top_k": given(top_k, lambda k: TopK(_from_0(k))),
-        "typical_p": given(
-            typical_p, lambda p: Typical(p, ties="exact", min_keep=least)
-        ),
-        "top_p": given(top_p, lambda p: TopP(p, min_keep=least)),
-        "min_p": given(min_p, lambda p: MinP(p, min_keep=least)),
-        "xtc_probability": given(
-            xtc_probability, lambda p: XTC(xtc_threshold, p, min_keep=least)
-        ),
+        **_cutoffs(typical_p, top_p, min_p, xtc_probability, xtc_threshold, min_keep),
         "temperature": _temperature(temperature, dynatemp_range, dynatemp_exponent),
         "adaptive_target": given(
             adaptive_target, lambda a: AdaptiveP(a, adaptive_decay)
@@ -151,11 +132,42 @@ def llama_cpp(
     check.choice(WHO, "mirostat", mirostat, (0, 1, 2))
     if mirostat:
         others = {k: v for k, v in steps.items() if k != "temperature"}
-        others["dynatemp_range"] = dynatemp_range
-        refuse(WHO, others, f"with mirostat={mirostat}")
+        spread = {"dynatemp_range": dynatemp_range}
+        refuse(WHO, {**others, **spread}, f"with mirostat={mirostat}")
         feedback = Mirostat(mirostat_tau, mirostat_eta, version=mirostat)
         return chain_of(bias, steps["temperature"], feedback)
     return chain_of(bias, *_ordered(samplers, steps), steps["adaptive_target"])
+
+
+def _penalties(
+    repeat: Scalar, frequency: Scalar, presence: Scalar, last_n: Scalar
+) -> Steps:
+    span = _window("repeat_last_n", last_n)
+    counted = {"count_prompt": True, "window": span}
+    return {
+        "repeat_penalty": given(repeat, lambda p: RepetitionPenalty(p, window=span)),
+        "frequency_penalty": given(frequency, lambda p: FrequencyPenalty(p, **counted)),
+        "presence_penalty": given(presence, lambda p: PresencePenalty(p, **counted)),
+    }
+
+
+def _cutoffs(
+    typical: Scalar,
+    top_p: Scalar,
+    min_p: Scalar,
+    probability: Scalar,
+    threshold: Scalar,
+    min_keep: Scalar,
+) -> Steps:
+    least = where(_whole("min_keep", min_keep, 0), lambda n: n < 1, 1)
+    return {
+        "typical_p": given(typical, lambda p: Typical(p, ties="exact", min_keep=least)),
+        "top_p": given(top_p, lambda p: TopP(p, min_keep=least)),
+        "min_p": given(min_p, lambda p: MinP(p, min_keep=least)),
+        "xtc_probability": given(
+            probability, lambda p: XTC(threshold, p, min_keep=least)
+        ),
+    }
 
 
 _ARGUMENTS = {
@@ -166,7 +178,7 @@ _ARGUMENTS = {
 }
 
 
-def _ordered(samplers: Any, steps: dict[str, Link | None]) -> list[Link | None]:
+def _ordered(samplers: Any, steps: Steps) -> list[Link | None]:
     """Return the links in the order asked for."""
     if isinstance(samplers, str) or not isinstance(samplers, Sequence):
         raise TypeError(

@@ -1,9 +1,10 @@
 """The chain of vLLM's `SamplingParams`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaxdecode.core import check
-from jaxdecode.core.shapes import Scalar
+from jaxdecode.core.shapes import Biases, PerRow, TokenIds
 from jaxdecode.transforms.chain import Chain
 from jaxdecode.transforms.forcing import AllowTokens
 from jaxdecode.transforms.penalties import (
@@ -23,18 +24,18 @@ COLDEST = 0.01  # what a smaller temperature above 0 is raised to
 
 def vllm(
     *,
-    allowed_token_ids: Any = None,
-    bad_words_token_ids: Any = None,
-    min_tokens: Scalar = None,
-    stop_token_ids: Any = None,
-    logit_bias: Any = None,
-    repetition_penalty: Scalar = None,
-    frequency_penalty: Scalar = None,
-    presence_penalty: Scalar = None,
-    temperature: Scalar = None,
-    min_p: Scalar = None,
-    top_k: Scalar = None,
-    top_p: Scalar = None,
+    allowed_token_ids: TokenIds | None = None,
+    bad_words_token_ids: Sequence[Sequence[int]] | None = None,
+    min_tokens: PerRow | None = None,
+    stop_token_ids: TokenIds | None = None,
+    logit_bias: Biases | None = None,
+    repetition_penalty: PerRow | None = None,
+    frequency_penalty: PerRow | None = None,
+    presence_penalty: PerRow | None = None,
+    temperature: PerRow | None = None,
+    min_p: PerRow | None = None,
+    top_k: PerRow | None = None,
+    top_p: PerRow | None = None,
 ) -> Chain:
     """Return the chain of vLLM's `SamplingParams`.
 

@@ -88,15 +88,15 @@ def _bonus(total, length):
 def test_the_length_of_vllm_counts_the_prompt_and_not_the_eos():
     scoring = LengthPenalty(1.3, count_prompt=True, count_eos=False)
     found = beam_search(
-        MODEL, [[3, 1, 4]], num_beams=4, max_new_tokens=6, num_return=4, eos_ids=[2],
+        MODEL, PROMPTS, num_beams=3, max_new_tokens=6, num_return=3, eos_ids=[2],
         scoring=scoring,
     )  # fmt: skip
-    ended = np.asarray(found.status[0]) == Status.EOS
+    ended = np.asarray(found.status) == Status.EOS
     assert ended.any()
     assert not ended.all()
-    totals = np.asarray(found.token_logprobs[0]).sum(axis=1)
-    n = 3 + np.asarray(found.lengths[0]) - ended
-    np.testing.assert_allclose(found.scores[0], totals / n**1.3, rtol=1e-5)
+    totals = np.asarray(found.token_logprobs).sum(axis=2)
+    n = np.asarray([[len(p)] for p in PROMPTS]) + np.asarray(found.lengths) - ended
+    np.testing.assert_allclose(found.scores, totals / n**1.3, rtol=1e-5)
 
 
 def test_a_coverage_term_sees_the_tokens_of_each_hypothesis():
@@ -137,7 +137,7 @@ def test_a_prompt_alone_gives_what_it_gives_in_a_batch():
 
 def test_scores_are_those_of_rescoring_the_tokens():
     found = beam_search(
-        MODEL, PROMPTS, num_beams=4, max_new_tokens=6, num_return=4, eos_ids=[2]
+        MODEL, PROMPTS, num_beams=3, max_new_tokens=6, num_return=3, eos_ids=[2]
     )
     rescore = logprobs_of(MODEL)
     for row, prompt in enumerate(PROMPTS):
@@ -163,7 +163,7 @@ def test_hypotheses_are_distinct_and_sorted():
 
 def test_parents_name_the_beam_that_each_token_was_appended_to():
     found = beam_search(
-        MODEL, PROMPTS, num_beams=4, max_new_tokens=6, num_return=4, return_parents=True
+        MODEL, PROMPTS, num_beams=3, max_new_tokens=6, num_return=3, return_parents=True
     )
     parents, tokens = np.asarray(found.parents), np.asarray(found.tokens)
     assert (parents[..., 0] == 0).all()
@@ -236,14 +236,16 @@ def test_a_row_with_broken_logits_is_invalid_and_its_neighbour_is_not(poison):
 
 
 def test_it_runs_inside_a_jit_with_prompts_as_arrays():
-    tokens = np.asarray([[3, 1, 4], [7, 0, 0]], np.int32)
-    lengths = np.asarray([3, 1], np.int32)
+    tokens = np.zeros((len(PROMPTS), 5), np.int32)
+    for row, prompt in zip(tokens, PROMPTS, strict=True):
+        row[: len(prompt)] = prompt
+    lengths = np.asarray([len(prompt) for prompt in PROMPTS], np.int32)
 
     @jax.jit
     def search(tokens, lengths):
         return beam_search(MODEL, (tokens, lengths), num_beams=3, max_new_tokens=5)
 
-    outside = beam_search(MODEL, [[3, 1, 4], [7]], num_beams=3, max_new_tokens=5)
+    outside = beam_search(MODEL, PROMPTS, num_beams=3, max_new_tokens=5)
     np.testing.assert_array_equal(search(tokens, lengths).tokens, outside.tokens)
 
 

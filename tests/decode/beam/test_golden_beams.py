@@ -19,11 +19,32 @@ from tests.decode.generate_cases import (
 BEAMS = cases("beam", "beam_eos", "beam_processors", "beam_single")
 
 
+# (beams, eos ids): each pair is a program of its own, and the rule is the same for all.
+# These are checked soon, with every penalty, the others with the slow tests.
+SIZES = {"beam": [(2, 1), (4, 1), (8, 1)], "beam_eos": [(2, 1), (4, 5), (6, 10)]}
+LINKS = [
+    {"num_beams": 3, "repetition_penalty": 1.4, "renormalize_logits": True},
+    {"num_beams": 5, "repetition_penalty": 1.4, "renormalize_logits": False},
+    {"num_beams": 3, "bad_words_ids": [[8], [10, 11]]},
+]
+
+
+def is_soon(family, case):
+    """A search knows no family: of the other one, a prompt alone is searched soon."""
+    params, group = case["params"], case["group"]
+    if group == "beam_single":
+        return family == "llama" or len(case["prompts"]) == 1
+    if group == "beam_processors":
+        asked = {"renormalize_logits": False, **params}
+        chosen = any(links.items() <= asked.items() for links in LINKS)
+    else:
+        pair = params["num_beams"], np.size(eos_of(family, params))
+        chosen = pair in SIZES[group]
+    return family == "llama" and chosen
+
+
 def later(item):
-    """A search knows no family: the other one's cases are checked with the slow tests."""
-    family, case = item
-    soon = family == "llama" or case["group"] == "beam_single"
-    return [] if soon else pytest.mark.slow
+    return [] if is_soon(*item) else pytest.mark.slow
 
 
 @pytest.mark.parametrize(
