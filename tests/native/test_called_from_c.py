@@ -1,6 +1,7 @@
 """The kernels called from C: for ARM under an emulator, and with guarded memory."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -25,17 +26,18 @@ def cross_compiler():
     return None
 
 
-def built(compiler, made, *options):
-    """Compile the check together with the kernels; return what came of it."""
+def built(compiler, made, *options, check="check_kernels.c"):
+    """Compile a check together with the kernels; return what came of it."""
     includes = (f"-I{jax.ffi.include_dir()}", f"-I{Path(library.__file__).parent}")
     flags = [flag for flag in library.FLAGS if flag not in ("-shared", "-fPIC")]
-    source = HERE / "check_kernels.c"
-    command = [*compiler, *flags, *options, *includes, "-o", made, source, "-lm"]
+    command = [*compiler, *flags, *options, *includes, "-o", made, HERE / check, "-lm"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def said_by(command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def said_by(command, **variables):
+    done = subprocess.run(
+        command, env=os.environ | variables, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.split()
 
