@@ -10,7 +10,7 @@
 #include "rows.h"
 #include "work.h"
 
-enum { MATRICES_MAX = 4, ROWS_SHARED_FROM = 16 };
+enum { MATRICES_MAX = 4 };
 
 typedef struct {
   product of[MATRICES_MAX];
@@ -63,12 +63,6 @@ static void rows_parts(void* data, int64_t from, int64_t to) {
     if (task->norm != NULL) s = normalised(s.values, s.size, task->norm, task->eps);
     prepare(&s, r, task->count, task->room->words, task->room->row_scale, task->k);
   }
-}
-
-static XLA_FFI_Error* prepare_rows(const XLA_FFI_CallFrame* frame, rows_task* task) {
-  if (task->count >= ROWS_SHARED_FROM) return share(frame, rows_parts, task, task->count);
-  rows_parts(task, 0, task->count);
-  return NULL;
 }
 
 static kind kind_of(const XLA_FFI_CallFrame* frame) {
@@ -155,10 +149,10 @@ static XLA_FFI_Error* multiply_item(const XLA_FFI_CallFrame* frame, int64_t item
     panels += task.panels[m] = axis(operand(frame, 2 + m * choices_of(frame)), 3);
   }
   rows_task before = rows_of_item(frame, item, room);
-  XLA_FFI_Error* error = prepare_rows(frame, &before);
-  if (error != NULL) return error;
   task.blocks = (before.count + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
-  return share(frame, product_parts, &task, panels * task.blocks);
+  const job jobs[] = {{rows_parts, &before, before.count},
+                      {product_parts, &task, panels * task.blocks}};
+  return share_all(frame, jobs, 2);
 }
 
 /* Whether a buffer has a number for each of another's, in their last two axes. */

@@ -74,19 +74,48 @@ INLINE void pass(const uint32_t* row, const char* first, int64_t steps, words* s
   }
 }
 
+/* Where a panel's results of one row go, and what they become. */
+typedef struct {
+  float* out;          /* [PANEL], like the next two */
+  const float* before; /* what they are added to, or NULL */
+  const float* scale;  /* int8 only, with the row's own */
+  float row_scale;
+} place;
+
+INLINE void put_panel(place to, const words* sums, kind k) {
+  for (int v = 0; v < VECTORS; v++) {
+    const int at = v * LANES;
+    floats values = (floats)sums[v];
+    if (k == INT8)
+      values = multiply(to_floats(sums[v]),
+                        multiply(all(to.row_scale), (floats)load(to.scale + at)));
+    if (to.before != NULL) values = add(values, (floats)load(to.before + at));
+    store(to.out + at, values);
+  }
+}
+
+/* The same for a last panel, of which only `left` outputs exist. */
+INLINE void put_some(place to, const words* sums, kind k, int64_t left) {
+  float out[PANEL], before[PANEL] = {0}, scale[PANEL] = {0};
+  const size_t bytes = (size_t)left * sizeof(float);
+  place beside = {out, to.before == NULL ? NULL : before, scale, to.row_scale};
+  if (to.before != NULL) memcpy(before, to.before, bytes);
+  if (k == INT8) memcpy(scale, to.scale, bytes);
+  put_panel(beside, sums, k);
+  memcpy(to.out, out, bytes);
+}
+
 /* Writes the sums of one row; those of int8 are scaled, and added if `more`. */
 INLINE void put(const product* p, int64_t row, int64_t output, const words* sums, kind k,
                 int more) {
-  const int64_t left = p->outputs - output < PANEL ? p->outputs - output : PANEL;
-  const int64_t at = row * p->outputs + output;
-  const float* before = more ? p->out + at : p->onto != NULL ? p->onto + at : NULL;
-  float values[PANEL];
-  for (int v = 0; v < VECTORS; v++)
-    store(values + v * LANES, k == INT8 ? to_floats(sums[v]) : (floats)sums[v]);
-  for (int64_t i = 0; k == INT8 && i < left; i++)
-    values[i] *= p->row_scale[row] * p->scale[output + i];
-  for (int64_t i = 0; before != NULL && i < left; i++) values[i] += before[i];
-  memcpy(p->out + at, values, (size_t)left * sizeof(float));
+  const int64_t left = p->outputs - output, at = row * p->outputs + output;
+  place to = {.out = p->out + at};
+  to.before = more ? p->out + at : p->onto != NULL ? p->onto + at : NULL;
+  if (k == INT8) to.scale = p->scale + output, to.row_scale = p->row_scale[row];
+  if (left >= PANEL)
+    put_panel(to, sums, k);
+  else
+    put_some(to, sums, k, left);
 }
 
 /* Rows `first` to `end`, at most ROWS_AT_ONCE, times one panel. */

@@ -2,8 +2,11 @@
 
 A register of `words` holds LANES 32-bit words, whatever numbers they stand for: one
 float32, two bfloat16, or two int16. ROWS_MAX rows times TILE_VECTORS registers of
-outputs are the sums that a product keeps in registers. DOTS_BFLOAT16 says that there is
-an instruction for two products of bfloat16. */
+outputs are the sums that a product keeps in registers; BLOCK steps of a panel stay in
+the first-level cache while all rows pass, see product.h. UNROLLS says whether several
+steps are written out one after the other: so much less is counted, which pays where
+another program runs on the same core. DOTS_BFLOAT16 says that there is an instruction for
+two products of bfloat16. */
 
 #pragma once
 

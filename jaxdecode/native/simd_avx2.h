@@ -7,6 +7,8 @@
 #define LANES 8
 #define ROWS_MAX 6
 #define TILE_VECTORS 2
+#define BLOCK 64
+#define UNROLLS 1
 typedef __m256 floats;
 typedef __m256i words;
 INLINE words zero(void) { return _mm256_setzero_si256(); }
@@ -14,13 +16,22 @@ INLINE words load(const void* from) { return _mm256_loadu_si256((const words*)fr
 INLINE void store(float* to, floats v) { _mm256_storeu_ps(to, v); }
 INLINE words repeat(uint32_t word) { return _mm256_set1_epi32((int)word); }
 INLINE floats all(float value) { return _mm256_set1_ps(value); }
+/* Written out, with its place among others fixed: 16 registers just hold a tile, and a
+   compiler that is free to choose another form or order moves sums to memory. */
 INLINE words multiply_add(words a, words b, words sum) {
-  return (words)_mm256_fmadd_ps((floats)a, (floats)b, (floats)sum);
+  __asm__ volatile("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+  return sum;
 }
 INLINE void relax(void) { _mm_pause(); }
 INLINE words low_half(words v) { return _mm256_slli_epi32(v, 16); }
+/* The mask stays in memory, for the same reason. */
 INLINE words high_half(words v) {
-  return _mm256_and_si256(v, _mm256_set1_epi32((int)0xffff0000u));
+  static const uint32_t mask[LANES] __attribute__((aligned(32))) = {
+      0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u,
+      0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u};
+  words high;
+  __asm__("vpand %2, %1, %0" : "=x"(high) : "x"(v), "m"(*(const words*)mask));
+  return high;
 }
 INLINE words widen(const void* from) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)from));
@@ -62,7 +73,10 @@ INLINE words dot_int16(words a, words b, words sum) {
 #ifdef __AVXVNNI__
   return _mm256_dpwssd_avx_epi32(sum, a, b);
 #else
-  return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+  words products; /* written out, as above */
+  __asm__ volatile("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0"
+                   : "+x"(sum), "=&x"(products) : "x"(a), "x"(b));
+  return sum;
 #endif
 }
 INLINE words widen_bfloat16(const void* from) {

@@ -7,6 +7,8 @@
 #define LANES 16
 #define ROWS_MAX 12
 #define TILE_VECTORS 2
+#define BLOCK 128
+#define UNROLLS 0
 typedef __m512 floats;
 typedef __m512i words;
 INLINE words zero(void) { return _mm512_setzero_si512(); }

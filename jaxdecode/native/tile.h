@@ -10,7 +10,6 @@ if every index is known before they look for such. */
 typedef enum { FLOAT32, BFLOAT16, INT8 } kind;
 
 enum {
-  BLOCK = 128, /* steps: 16 KB of float32 or bfloat16 lines */
 #ifdef DOTS_BFLOAT16
   BFLOAT16_WORDS = 1, /* of a row, for each step */
 #else
@@ -50,8 +49,8 @@ INLINE words part_of_line(const char* at, kind k, int half) {
   return half == 0 ? low_half(load(at)) : high_half(load(at));
 }
 
-/* Adds the products of one step, or of half a step. */
-INLINE void add_step(const uint32_t* row, const char* line,
+/* Adds the products of one step; or of half a step, where a word is two numbers. */
+INLINE void add_half(const uint32_t* row, const char* line,
                      words sum[ROWS_LISTED][VECTORS_LISTED], kind k, int rows, int width,
                      int half) {
   words b[VECTORS_LISTED];
@@ -70,6 +69,15 @@ INLINE void add_step(const uint32_t* row, const char* line,
   FOR_ROWS(ADD_ROW)
 #undef ADD_ROW
 #undef ADD
+}
+
+/* Adds the products of one step, and fetches what lies `ahead`. */
+INLINE void step(const uint32_t* row, const char* line, const char* ahead,
+                 words sum[ROWS_LISTED][VECTORS_LISTED], kind k, int rows, int width) {
+  __builtin_prefetch(ahead);
+  if (width * LANES * word_bytes(k) > 64) __builtin_prefetch(ahead + 64);
+  add_half(row, line, sum, k, rows, width, 0);
+  if (words_of(k) == 2) add_half(row + 1, line, sum, k, rows, width, 1);
 }
 
 /* Adds `rows` rows times `width` registers of a block to `sums` [rows, VECTORS], which
@@ -92,14 +100,25 @@ INLINE void tile(const uint32_t* row, const block* b, words* sums, kind k, int r
     FOR_VECTORS(COPY)                        \
   }
   FOR_ROWS(TAKE_ROW)
-  const uint32_t* const end = row + b->steps * words_of(k);
   const char *line = b->first, *ahead = b->ahead;
-  for (; row < end; line += line_bytes(k), ahead += b->stride) {
-    __builtin_prefetch(ahead);
-    if (width * LANES * word_bytes(k) > 64) __builtin_prefetch(ahead + 64);
-    add_step(row++, line, sum, k, rows, width, 0);
-    if (words_of(k) == 2) add_step(row++, line, sum, k, rows, width, 1);
+#define STEP(i) \
+  step(row + (i) * words_of(k), line + (i) * line_bytes(k), ahead + (i) * b->stride, sum, k, \
+       rows, width);
+#define ADVANCE(steps)               \
+  row += (steps) * words_of(k);      \
+  line += (steps) * line_bytes(k);   \
+  ahead += (steps) * b->stride;
+  int64_t left = b->steps;
+  for (; UNROLLS && words_of(k) == 1 && left >= 4; left -= 4) {
+    STEP(0) STEP(1) STEP(2) STEP(3)
+    ADVANCE(4)
   }
+  for (; left > 0; left--) {
+    STEP(0)
+    ADVANCE(1)
+  }
+#undef ADVANCE
+#undef STEP
   FOR_ROWS(LEAVE_ROW)
 #undef LEAVE_ROW
 #undef TAKE_ROW

@@ -5,14 +5,15 @@ To be included before the kernels (`-include`), and compiled with -mamx-tile -ma
 stands for, over arrays; what would be an invalid instruction ends the program.
 
 In the environment, AMX_REFUSED says that the system does not permit tiles,
-AMX_ROUNDS_OTHERWISE that products of bfloat16 add like the dot instruction, and
-AMX_FORGETS_SIGNS that bytes are never signed. With the macro AMX_OF_MACHINE, only the dot
+AMX_TRAPS that there are no such instructions, AMX_ROUNDS_OTHERWISE that products of
+bfloat16 add like the dot instruction, and AMX_FORGETS_SIGNS that bytes are never signed. With the macro AMX_OF_MACHINE, only the dot
 product is in C: the instructions and the permission are the machine's. */
 
 #pragma once
 
 #include <immintrin.h>
 #include <math.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -95,6 +96,7 @@ static void in_c_release(void) { memset(in_c_tiles, 0, sizeof in_c_tiles); }
 /* The 64 bytes: palette, first row, 14 reserved, bytes of a row, rows; of 16 tiles. */
 static void in_c_configure(const void* memory) {
   const uint8_t* config = memory;
+  if (getenv("AMX_TRAPS") != NULL) raise(SIGILL);
   in_c_need(config[0] == 1 && config[1] == 0, "another palette, or a first row");
   for (int i = 2; i < 16; i++) in_c_need(config[i] == 0, "a reserved byte");
   in_c_release();

@@ -44,6 +44,10 @@ def test_without_permission_the_other_kernels_multiply(check):
     assert said_by([check], AMX_REFUSED="1") == ["dots", "right"]
 
 
+def test_instructions_that_end_a_process_end_a_child_only(check):
+    assert said_by([check], AMX_TRAPS="1") == ["dots", "right"]
+
+
 def test_tiles_that_round_otherwise_are_not_used(check):
     assert said_by([check], AMX_ROUNDS_OTHERWISE="1") == ["dots", "right"]
 

@@ -36,7 +36,12 @@ def built(compiler, made, *options, check="check_kernels.c"):
 
 def said_by(command, **variables):
     done = subprocess.run(
-        command, env=os.environ | variables, capture_output=True, text=True, check=False
+        command,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.split()
@@ -65,3 +70,17 @@ def test_on_this_machine_they_read_no_byte_that_is_not_theirs(tmp_path):
     if done.returncode != 0:
         pytest.skip(f"no address sanitizer: {done.stderr}")
     assert said_by([made]) == KERNELS
+
+
+@pytest.mark.parametrize(
+    "sanitizer", ["none", pytest.param("thread", marks=pytest.mark.slow)]
+)
+def test_every_part_of_shared_work_is_done_once_and_in_order(tmp_path, sanitizer):
+    made = tmp_path / "check"
+    native = (library._compiler(), made, library._flags()[-1], "-pthread")
+    options = () if sanitizer == "none" else (f"-fsanitize={sanitizer}",)
+    done = built(*native, *options, check="check_work.c")
+    if sanitizer != "none" and done.returncode != 0:
+        pytest.skip(f"no sanitizer: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    assert said_by([made]) == ["work"]
