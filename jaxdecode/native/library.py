@@ -34,8 +34,9 @@ from jaxdecode.native.kept import is_whole, seal
 
 VARIABLE = "JAXDECODE_NATIVE"
 SOURCES = ("simd.h", "simd_avx512.h", "simd_avx2.h", "simd_neon.h", "work.h")
-SOURCES += ("frame.h", "exponential.h", "tile.h", "product.h", "rows.h", "multiply.h")
-SOURCES += ("attention.h", "best.h", "sort.h", "survey.h", "noise.h", "draws.h")
+SOURCES += ("frame.h", "exponential.h", "tile.h", "amx.h", "product.h", "rows.h")
+SOURCES += ("multiply.h", "attention.h", "best.h", "sort.h", "survey.h", "noise.h")
+SOURCES += ("draws.h",)
 SOURCES += ("kernels.c",)
 HANDLERS = ("jaxdecode_product", "jaxdecode_attend", "jaxdecode_best", "jaxdecode_sort")
 HANDLERS += ("jaxdecode_survey", "jaxdecode_put", "jaxdecode_search", "jaxdecode_hash")

@@ -28,6 +28,7 @@ static void product_parts(void* data, int64_t from, int64_t to) {
     const int64_t first = part % task->blocks * ROWS_AT_ONCE, left = p->count - first;
     task->strip(p, panel, first, first + (left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE));
   }
+  release_amx();
 }
 
 /* A call's rows as the matrices want them; they live in one piece of memory. */

@@ -12,6 +12,7 @@ neighbours. */
 
 #include <string.h>
 
+#include "amx.h"
 #include "simd.h"
 #include "tile.h"
 
@@ -45,6 +46,7 @@ INLINE void tiles_across(const uint32_t* row, block b, words* sums, kind k, int 
    share of the block that follows. */
 INLINE void pass(const uint32_t* row, const char* first, int64_t steps, words* sums,
                  kind k, int64_t count) {
+  if (pass_by_amx(row, first, steps, sums, k, count)) return;
   int64_t tiles = (count + ROWS_MAX - 1) / ROWS_MAX;
   block b = {first, first + BLOCK * line_bytes(k), steps, line_bytes(k) / tiles};
   for (; tiles > 0; tiles--) {

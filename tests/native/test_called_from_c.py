@@ -1,6 +1,7 @@
 """The kernels called from C: for ARM under an emulator, and with guarded memory."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -25,17 +26,22 @@ def cross_compiler():
     return None
 
 
-def built(compiler, made, *options, source="check_kernels.c"):
+def built(compiler, made, *options, check="check_kernels.c"):
     """Compile a check together with the kernels; return what came of it."""
     includes = (f"-I{jax.ffi.include_dir()}", f"-I{Path(library.__file__).parent}")
     flags = [flag for flag in library.FLAGS if flag not in ("-shared", "-fPIC")]
-    command = [*compiler, *flags, *options, *includes, "-o", made, HERE / source, "-lm"]
+    command = [*compiler, *flags, *options, *includes, "-o", made, HERE / check, "-lm"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def said_by(command):
+def said_by(command, **variables):
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=600
+        command,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.split()
@@ -73,7 +79,7 @@ def test_every_part_of_shared_work_is_done_once_and_in_order(tmp_path, sanitizer
     made = tmp_path / "check"
     native = (library._compiler(), made, library._flags()[-1], "-pthread")
     options = () if sanitizer == "none" else (f"-fsanitize={sanitizer}",)
-    done = built(*native, *options, source="check_work.c")
+    done = built(*native, *options, check="check_work.c")
     if sanitizer != "none" and done.returncode != 0:
         pytest.skip(f"no sanitizer: {done.stderr}")
     assert done.returncode == 0, done.stderr
