@@ -129,6 +129,16 @@ def test_a_stage_that_no_row_can_be_in_is_left_out():
     assert loops(model("grouped heads"), PLATFORMS["gpu"], (3, 17, 17)) == [{20}, {48}]
 
 
+def test_a_stream_goes_through_the_stages(monkeypatch):
+    there = "jaxdecode.decode.streaming.current_platform"
+    monkeypatch.setattr(there, lambda: PLATFORMS["gpu"])
+    given, options = prompts(LENGTHS["one look"]), {"max_new_tokens": NEW}
+    pieces = list(jd.stream(model("windows"), given, 0, every=11, **options))
+    found = np.concatenate([piece.tokens for piece in pieces], axis=1)
+    expected = generate_for(PLAIN, model("windows"), given, 0, **options)
+    assert found.tolist() == expected.tokens.tolist()
+
+
 @pytest.mark.slow
 def test_a_wrapper_that_reads_at_other_positions_has_no_stages():
     guided = jd.guided(model("grouped heads"), 1.5, [list(range(13))])

@@ -10,7 +10,7 @@ import pytest
 import jaxdecode as jd
 from jaxdecode.core.pytree import replace
 from jaxdecode.core.rows import own_tables, put_rows, take_rows
-from jaxdecode.decode import steps, trace
+from jaxdecode.decode import loops, steps, trace
 from jaxdecode.decode.request import prepare
 from jaxdecode.decode.rows import any_running, generated_tokens
 from jaxdecode.native import current_platform
@@ -51,14 +51,14 @@ def started(model, prompts, keys, **changes):
 
 @functools.partial(jax.jit, static_argnames="count")
 def stepped(model, rows, count):
-    return steps.repeat(
+    return loops.repeat(
         lambda rows: steps.step(model, rows, platform=PLATFORM), rows, count
     )
 
 
 @jax.jit
 def finished(model, rows):
-    return steps.drive(
+    return loops.drive(
         lambda rows: steps.step(model, rows, platform=PLATFORM),
         rows,
         any_running,
