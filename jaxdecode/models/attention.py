@@ -105,7 +105,8 @@ def place(
             return block_place(positions, *given), cache
         if positions.shape[1] == 1:
             columns = min(columns, platform.columns_read or columns)
-            if platform.token_kernel and columns <= platform.blocks.columns_whole:
+            blocks = platform.blocks if platform.token_kernel else None
+            if blocks is not None and columns <= blocks.columns_whole:
                 return TokenPlace(positions[:, 0], rotary, columns), cache
     where = Place(
         positions=positions,

@@ -67,7 +67,8 @@ def project(
 
 def can_project_in_parts(parts: int, *maps: "Linear") -> bool:
     """Whether `project_in_parts` takes such maps: matrices of one array, no biases."""
-    first, *others = [m.matrix for m in maps]
+    matrices: list[Any] = [m.matrix for m in maps]
+    first, *others = matrices
     if not isinstance(first, Side) or first.scale is not None:
         return False
     plain = all(m.offset is None for m in maps) and _seen.get() is None
@@ -83,7 +84,8 @@ def project_in_parts(
     A product of few rows is cut along its inputs to keep a GPU busy; who reads it next
     can sum the parts, which saves a kernel.
     """
-    first, *others = [m.matrix for m in maps]
+    matrices: list[Any] = [m.matrix for m in maps]
+    first, *others = matrices
     return first.products_in_parts(x, others, norm, parts)
 
 

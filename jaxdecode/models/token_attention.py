@@ -44,9 +44,9 @@ class TokenPlace(WritesFirst):
         self, q_BSHD: jax.Array, cache: KVCache, layer: int, kind: LayerKind
     ) -> jax.Array:
         """Return what scaled queries read from a layer of the cache, [B, 1, H, D]."""
-        read = (stored[:, :, : self.columns] for stored in cache.read(layer))
+        k, v = (stored[:, :, : self.columns] for stored in cache.read(layer))
         mask = visible(self.starts[:, None], self.columns, kind.window)
-        return attend(q_BSHD, *read, mask, kind.score_cap)
+        return attend(q_BSHD, k, v, mask, kind.score_cap)
 
     def write_and_attend(self, q_BSHD, k_BSKD, v_BSKD, cache, layer, kind, scale):
         """Do `WritesFirst.write_and_attend`, in one kernel where that can.
@@ -59,8 +59,8 @@ class TokenPlace(WritesFirst):
         # In a `shard_map` a kernel would have to say how its results vary.
         alone = not varying.axes_of(given, stored)
         if not (whole and alone and _can_attend(size, stored[0])):
-            summed = [jnp.sum(x, axis=0) if x.ndim == 5 else x for x in given]
-            return super().write_and_attend(*summed, cache, layer, kind, scale)
+            q, k, v = (jnp.sum(x, axis=0) if x.ndim == 5 else x for x in given)
+            return super().write_and_attend(q, k, v, cache, layer, kind, scale)
         rows = self.starts.shape[0]
         # In these shapes XLA sees that they are one product's pieces, side by side.
         flat = [x.reshape(*x.shape[:-2], -1) for x in given]

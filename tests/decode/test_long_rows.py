@@ -24,6 +24,7 @@ from tests.models.model_cases import varied
 COLUMNS, NEW = 48, 28
 BLOCKS = Blocks(columns=8, columns_whole=8, scores_max=3 * 4 * 8 * 4)
 SMALL = {"blocks": BLOCKS, "columns_per_call": 16, "steps_per_look": 4}
+SMALL |= {"columns_multiple": 1}
 PLATFORMS = {
     "tpu": dataclasses.replace(TPU, **SMALL),
     "gpu": dataclasses.replace(GPU, **SMALL, stages=(12, 20)),
