@@ -43,7 +43,6 @@ SAMPLERS = {
 }
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter")
 COLLECTIVES += ("all-reduce-start", "all-gather-start", "collective-permute")
-KERNELS = ("fusion", "custom-call", "copy", "sort", "dot")
 ASKS = ("infeed", "outfeed", "send", "recv")
 
 
@@ -156,7 +155,7 @@ def _step(program: hlo.Program, chip: chips.Chip, read: int) -> dict[str, Any]:
     if not chip.hertz:
         # Of a usual step: what is behind the condition of the draw is not counted.
         own = program[name]
-        kernels = sum(line.kind in KERNELS for line in own)
+        kernels = sum(line.kind in hlo.KERNELS for line in own)
         asked = sum(line.kind == "conditional" for line in own)
         asked += sum(line.kind == "while" and line.trips is None for line in own)
         return row | {"kernels": kernels, "questions": asked}

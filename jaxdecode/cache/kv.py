@@ -93,10 +93,14 @@ class KVCache:
         check_columns(keys, self.length)
         new_keys = write_columns(self.keys[layer], keys, starts)
         new_values = write_columns(self.values[layer], values, starts)
+        return self.with_layer(layer, new_keys, new_values)
+
+    def with_layer(self, layer: int, keys: jax.Array, values: jax.Array) -> "KVCache":
+        """Return the cache with other arrays [B, K, T, D] for one layer."""
         return replace(
             self,
-            keys=_set(self.keys, layer, new_keys),
-            values=_set(self.values, layer, new_values),
+            keys=_set(self.keys, layer, keys),
+            values=_set(self.values, layer, values),
         )
 
     def read(self, layer: int) -> tuple[jax.Array, jax.Array]:

@@ -61,10 +61,17 @@ class Platform:
         or at the door of a program, and copies it.
       blocks: how attention reads long caches; None is all columns at once. Single tokens
         read by blocks only if branches are decided on the device.
+      columns_multiple: a cache of more columns than are read whole has a multiple of so
+        many. XLA cuts a product along the columns to keep a GPU busy, and would copy the
+        cache in each step to fill it up to a multiple of what it cuts.
       stages: numbers of columns; a decode loop that asks the host goes through one
         program after the other, for rows that are up to so long.
       columns_read: a single token attends to no column beyond these many, which is for
-        programs of short rows; None is no limit.
+        programs of short rows; of a cache that beams share, to none beyond these many
+        that they added. None is no limit.
+      token_kernel: whether single tokens of short rows are written and attend in one
+        kernel, in programs for CUDA. It has no form that an exported program may hold,
+        and XLA's partitioner cannot cut it.
       kernels: whether programs may call the kernels of `jaxdecode.native`.
     """
 
@@ -84,8 +91,10 @@ class Platform:
     compile_options: tuple[tuple[str, str | bool], ...] = ()
     lanes: int = 1
     blocks: Blocks | None = None
+    columns_multiple: int = 1
     stages: tuple[int, ...] = ()
     columns_read: int | None = None
+    token_kernel: bool = False
     kernels: bool = False
 
     def with_slopes(self) -> "Platform":
@@ -127,8 +136,12 @@ GPU = Platform(
     words=False,
     joins=True,
     blocks=Blocks(columns=512, columns_whole=1024, scores_max=2**24),
+    columns_multiple=256,
     stages=(1024, 4096, 16384),
 )
+# With a kernel that was compiled and interpreted, and has not run on a device: until it has,
+# programs for this process's own device leave it out, and only cross-compiled ones have it.
+CUDA = dataclasses.replace(GPU, token_kernel=True)
 # Operations that are alike, such as those of two layers, share their code: a program of
 # sixteen layers is a quarter as large, and by the compiler's estimate no slower.
 TPU = dataclasses.replace(
@@ -138,6 +151,7 @@ TPU = dataclasses.replace(
     branches_on_device=True,
     by_chunks=False,
     compile_options=(("xla_tpu_enable_deduplicated_calls", "true"),),
+    columns_multiple=1,
     stages=(),
     lanes=128,
 )

@@ -16,6 +16,7 @@ from jaxdecode.core.pytree import pytree, replace
 from jaxdecode.core.rows import repeat_rows
 from jaxdecode.core.shapes import Array, KeyLike, PerRow, TokenIds, TokenLists
 from jaxdecode.decode import steps
+from jaxdecode.decode.loops import repeat
 from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts
@@ -316,7 +317,7 @@ def _run(
         def step(rows):
             return steps.step(model, rows, platform=platform, reversible=True)
 
-        rows = steps.repeat(step, rows, new_tokens_max)
+        rows = repeat(step, rows, new_tokens_max)
     else:
         width = prompts.tokens.shape[1]
         rows = steps.finish(model, rows, width=width, platform=platform)

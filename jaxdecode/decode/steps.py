@@ -1,4 +1,4 @@
-"""The loop in pieces: prefill, one step, and how it is repeated.
+"""The loop in pieces: prefill, one step, and the way to the end.
 
 In ordinary Python, for one row:
 
@@ -14,19 +14,18 @@ In ordinary Python, for one row:
 The compiled form runs all rows together with a cache; rows that ended stay as they are.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdecode.core import varying
 from jaxdecode.core.platform import Platform
-from jaxdecode.core.protocol import FollowsPlatform, Model, for_platform, logits_of
+from jaxdecode.core.protocol import Model, for_platform, logits_of
 from jaxdecode.core.pytree import replace
 from jaxdecode.core.rows import repeat_rows, resolve_banks, row_axes
 from jaxdecode.core.status import Status
+from jaxdecode.decode.loops import Stages, drive_by_stages, stages_that_pay
 from jaxdecode.decode.observables import blank, observe_step
 from jaxdecode.decode.prefilling import prefill
 from jaxdecode.decode.prompts import Prompts
@@ -34,8 +33,6 @@ from jaxdecode.decode.rows import Rows, any_running, contexts_of, is_running
 from jaxdecode.native import current_platform
 from jaxdecode.sampling import Draw, draw, init_rows, update_rows
 from jaxdecode.transforms import Context, Drawn
-
-S = TypeVar("S")
 
 
 def start(
@@ -181,83 +178,32 @@ def sample(rows: Rows, logits: jax.Array, *, platform: Platform) -> Rows:
     return replace(rows, links=links, **changes)
 
 
-def finish(model: Model, rows: Rows, *, width: int, platform: Platform) -> Rows:
-    """Bring every row to its end.
-
-    Where a token cannot choose what it reads without asking the host, the loop goes
-    through the platform's stages: a program that reads few columns while all rows are
-    short, then one that reads more.
+def finish(
+    model: Model, rows: Rows, *, width: int, platform: Platform, limit: Any = None
+) -> Rows:
+    """Bring every row to its end, or so many tokens further, through the stages.
 
     Args:
       model: the model.
       rows: the rows.
-      width: columns that a prompt may have. Static.
+      width: columns that a prompt may have, its padding included; 0 where rows of any
+        length come and go. Static.
       platform: what the program is compiled for. Static.
+      limit: int32, the most steps; may be traced. None is no limit.
     """
 
-    def loop(rows, platform, is_open):
-        placed = for_platform(model, platform)
-        one = functools.partial(step, placed, platform=platform)
-        return drive(one, rows, is_open, platform=platform)
+    def one(rows, platform):
+        return step(for_platform(model, platform), rows, platform=platform)
 
-    for columns in _stages(model, rows.tokens.shape[1], width, platform):
-        # The tokens of a look are read at the positions up to length + steps - 2.
-        longest = columns - platform.steps_per_look + 1
+    def longest(rows):
+        return jnp.max(jnp.where(is_running(rows), rows.length, 0))
 
-        def stays(rows, longest=longest):
-            length = jnp.where(is_running(rows), rows.length, 0)
-            return any_running(rows) & (jnp.max(length) <= longest)
-
-        rows = loop(rows, platform.for_rows_up_to(columns), stays)
-    return loop(rows, platform, any_running)
-
-
-def _stages(model: Model, length: int, width: int, platform: Platform) -> list[int]:
-    """Return the stages that pay, but for the last one, of all columns.
-
-    A wrapper's models may read other positions than a row's own, so it has none.
-    """
-    if not isinstance(model, FollowsPlatform):
-        return []
     # Prompts are padded to at most twice the longest one, so that it is in no earlier
-    # stage; and a program that reads more than half of the columns saves little.
-    return [n for n in platform.stages if width // 2 < n <= length // 2]
-
-
-def drive(
-    step: Callable[[S], S],
-    state: S,
-    is_open: Callable[[S], jax.Array],
-    *,
-    platform: Platform,
-    limit: Any = None,
-) -> S:
-    """Repeat a step while `is_open`: the one loop of every kind of decoding.
-
-    Args:
-      step: from a state to the next; it leaves what has ended as it is.
-      state: the first.
-      is_open: whether anything is left to do, a bool.
-      platform: how many steps are taken between two such questions. Static.
-      limit: int32, the most steps; may be traced, asked at each step. None is no limit.
-    """
-    state = varying.settled(step, state)
-    if limit is not None:
-        counted = (state, jnp.int32(0))
-        return jax.lax.while_loop(
-            lambda c: is_open(c[0]) & (c[1] < limit),
-            lambda c: (step(c[0]), c[1] + 1),
-            counted,
-        )[0]
-    steps = platform.steps_per_look
-    body = step if steps == 1 else lambda state: repeat(step, state, steps)
-    return jax.lax.while_loop(is_open, body, state)
-
-
-def repeat(step: Callable[[S], S], state: S, times: int) -> S:
-    """Take a fixed number of steps; differentiable in reverse if the step is."""
-    state = varying.settled(step, state)
-    return jax.lax.scan(lambda s, _: (step(s), None), state, None, length=times)[0]
+    # stage.
+    there = stages_that_pay(model, width // 2, rows.tokens.shape[1], platform)
+    stages = Stages(columns=there, in_use=longest)
+    options: Any = {"platform": platform, "limit": limit}
+    return drive_by_stages(one, rows, any_running, stages, **options)
 
 
 def _first_status(rows: Rows, width: int) -> jax.Array:

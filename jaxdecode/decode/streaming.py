@@ -23,7 +23,7 @@ from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.request import Options, Request, prepare
-from jaxdecode.decode.rows import Rows, any_running
+from jaxdecode.decode.rows import Rows
 from jaxdecode.native import current_platform
 
 
@@ -98,10 +98,8 @@ def _start(model: Model, prompts: Prompts, rows: Rows, **static: Any) -> Rows:
 
 @compiled(static=("platform",), donate=(1,))
 def _advance(model: Model, rows: Rows, pad_id, draws, *, platform: Platform):
-    def step(rows):
-        return steps.step(model, rows, platform=platform)
-
-    rows = steps.drive(step, rows, any_running, platform=platform, limit=draws)
+    width = rows.tokens.shape[1] - rows.model_logprobs.shape[1]  # of the prompts
+    rows = steps.finish(model, rows, width=width, platform=platform, limit=draws)
     return rows, collect(rows, pad_id)
 
 

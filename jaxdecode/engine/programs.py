@@ -31,7 +31,7 @@ from jaxdecode.decode import steps
 from jaxdecode.decode.prefilling import prefill
 from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts
-from jaxdecode.decode.rows import Rows, any_running, contexts_of
+from jaxdecode.decode.rows import Rows, contexts_of
 
 
 @pytree
@@ -154,13 +154,8 @@ def advance(
     """
     status = jnp.where(dropped, int(Status.LENGTH), rows.status)
     before = rows.length
-    rows = steps.drive(
-        lambda rows: steps.step(model, rows, platform=platform),
-        replace(rows, status=status),
-        any_running,
-        platform=platform,
-        limit=limit,
-    )
+    rows = replace(rows, status=status)
+    rows = steps.finish(model, rows, width=0, platform=platform, limit=limit)
     return rows, _report(rows, before, chunk)
 
 

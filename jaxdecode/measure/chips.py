@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 
-from jaxdecode.core.platform import GPU, TPU, Platform
+from jaxdecode.core.platform import CUDA, TPU, Platform
 
 H100 = """gpu_device_info { threads_per_block_limit: 1024 threads_per_warp: 32
 shared_memory_per_block: 49152 shared_memory_per_core: 233472
@@ -65,7 +65,7 @@ CHIPS = {
         hertz=0.94e9,
     ),
     "h100": Chip(
-        platform=GPU,
+        platform=CUDA,
         lowering="cuda",
         grids={1: "1x1x1", 4: "1x4x1", 8: "1x8x1"},
         target=H100,

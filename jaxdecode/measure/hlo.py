@@ -24,6 +24,7 @@ _BRANCHES = re.compile(
 )
 _BITS = re.compile(r"\d+$")
 WEIGHT_AXIS = 256  # both axes of what is taken for a matrix of weights
+KERNELS = ("fusion", "custom-call", "copy", "sort", "dot")  # what CUDA starts
 # What only names, groups or waits for arrays that others write.
 FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while")
 FREE += ("conditional", "call", "copy-done", "slice-done", "after-all", "async-done")
@@ -90,7 +91,7 @@ class Program:
     def __init__(self, text: str):
         self.computations: dict[str, list[Instruction]] = {}
         name = ""
-        for line in text.splitlines():
+        for line in text.split("\n"):  # a kernel's bytes may hold other breaks
             if head := _HEAD.match(line):
                 name = head[1]
                 self.computations[name] = []

@@ -1,10 +1,7 @@
-"""Causal attention over a cache: who sees which column, and the two products.
-
-Query heads that share a key head are folded into the rows of the product, so that the
-cache is read once and never transposed or repeated. Scores and softmax are float32.
+"""Causal attention over a cache: the layer, and where its new tokens are in the cache.
 
 Shape suffixes: B rows, S new tokens, T columns, H query heads, K key and value heads,
-G = H / K query heads of a group, M = G * S rows of a product, D head size.
+D head size.
 """
 
 import functools
@@ -13,10 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 
 from jaxdecode.cache import KVCache, SharedCache, StackedCache, as_numbers
-from jaxdecode.core.numerics import NEG_INF
 from jaxdecode.core.platform import Blocks, Platform
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.models.block_attention import block_place
@@ -26,18 +21,21 @@ from jaxdecode.models.layers import (
     LayerNorm,
     Linear,
     RMSNorm,
+    can_project_in_parts,
     project,
+    project_in_parts,
     project_onto,
 )
-from jaxdecode.models.matrix import batched_matmul
+from jaxdecode.models.plain_attention import attend, visible
 from jaxdecode.models.rope import Rotation, rotation
 from jaxdecode.models.shared_attention import shared_place
-from jaxdecode.models.soft_cap import capped
+from jaxdecode.models.token_attention import TokenPlace
+from jaxdecode.models.writing import WritesFirst
 from jaxdecode.native import HEAD_MULTIPLE, attend_columns
 
 
 @pytree
-class Place:
+class Place(WritesFirst):
     """Where the new tokens of a call are; computed once, shared by all layers.
 
     Args:
@@ -99,7 +97,7 @@ def place(
     if isinstance(cache, SharedCache):
         if positions.shape[1] == 1:
             cache = cache.open(positions[:, 0])
-        return shared_place(positions, cache, windows, rotary), cache
+        return shared_place(positions, cache, windows, rotary, platform), cache
     columns, heads = cache.length, config.num_heads
     if isinstance(cache, KVCache):
         if blocks := _blocks_for(positions, columns, heads, platform):
@@ -107,6 +105,9 @@ def place(
             return block_place(positions, *given), cache
         if positions.shape[1] == 1:
             columns = min(columns, platform.columns_read or columns)
+            blocks = platform.blocks if platform.token_kernel else None
+            if blocks is not None and columns <= blocks.columns_whole:
+                return TokenPlace(positions[:, 0], rotary, columns), cache
     where = Place(
         positions=positions,
         masks={w: visible(positions, columns, w) for w in windows},
@@ -162,11 +163,18 @@ def empty_cache(
         layers=config.num_layers,
         rows=rows,
         heads=config.kv_heads,
-        length=length,
+        length=_stored_columns(length, platform),
         size=_stored_size(config.head_size, length, platform),
         dtype=numbers,
         words=platform.words,
     )
+
+
+def _stored_columns(length: int, platform: Platform) -> int:
+    """Return how many columns a cache for rows of `length` tokens has."""
+    if platform.blocks is None or length <= platform.blocks.columns_whole:
+        return length
+    return -(-length // platform.columns_multiple) * platform.columns_multiple
 
 
 def _stored_size(size: int, length: int, platform: Platform) -> int:
@@ -174,14 +182,6 @@ def _stored_size(size: int, length: int, platform: Platform) -> int:
     if platform.blocks is None or length <= platform.blocks.columns:
         return size
     return -(-size // platform.lanes) * platform.lanes
-
-
-def visible(positions: jax.Array, columns: int, window: int | None) -> jax.Array:
-    """Return bool [B, 1, 1, S, T]: columns up to a token's own, within its window."""
-    own = positions[:, None, None, :, None]
-    column = lax.broadcasted_iota(jnp.int32, (1, 1, 1, 1, columns), 4)
-    mask = column <= own
-    return mask if window is None else mask & (column > own - window)
 
 
 class Attention(nnx.Module):
@@ -234,16 +234,14 @@ class Attention(nnx.Module):
             or int32 () in a loop over blocks.
           onto: float32 [B, S, W], what the result is added to; None is nothing.
         """
-        q, k, v = project(x, norm, self.q, self.k, self.v)
+        maps, parts = (self.q, self.k, self.v), where.product_parts
+        if parts > 1 and self.q_norm is None and can_project_in_parts(parts, *maps):
+            q, k, v = project_in_parts(x, norm, parts, *maps)
+        else:
+            q, k, v = project(x, norm, *maps)
         (q, k), v = self.normalised(q, k), self.heads(v)
-        if self.kind in where.rotary:
-            q, k = map(where.rotary[self.kind], (q, k))
-        q, k, v = (_filled_up(x, cache.size) for x in (q, k, v))
-        new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
-        cache = cache.write(layer, new_k, new_v, where.starts)
-        mixed = where.attend(q * self.scale, cache, layer, self.kind)
-        if cache.size > self.head_size:
-            mixed = mixed[..., : self.head_size]
+        of_block = layer, self.kind, self.scale
+        mixed, cache = where.write_and_attend(q, k, v, cache, *of_block)
         mixed = mixed.reshape(*x.shape[:-1], -1)
         return project_onto(onto, mixed, None, self.o), cache
 
@@ -264,45 +262,6 @@ class Attention(nnx.Module):
     def heads(self, flat: jax.Array) -> jax.Array:
         """Split the last axis into heads: [B, S, H, D]."""
         return flat.reshape(*flat.shape[:-1], -1, self.head_size)
-
-
-def attend(
-    q_BSHD: jax.Array,
-    k_BKTD: jax.Array,
-    v_BKTD: jax.Array,
-    mask: jax.Array,
-    cap: float | None = None,
-) -> jax.Array:
-    """Mix the values of the columns each token sees, by softmax of its scores.
-
-    Args:
-      q_BSHD: float32 queries, scaled.
-      k_BKTD: keys, float32 or bfloat16.
-      v_BKTD: values, the same type.
-      mask: bool [B, 1, 1, S, T].
-      cap: scores s become `cap * tanh(s / cap)`; None leaves them as they are.
-
-    Returns:
-      float32 [B, S, H, D].
-    """
-    b, s, h, d = q_BSHD.shape
-    kv = k_BKTD.shape[1]
-    q_BKGSD = jnp.moveaxis(q_BSHD.reshape(b, s, kv, h // kv, d), 1, 3)
-    scores_BKMT = batched_matmul(q_BKGSD.reshape(b, kv, -1, d), k_BKTD, contract=3)
-    scores = capped(scores_BKMT.reshape(b, kv, h // kv, s, -1), cap)
-    scores = jnp.where(mask, scores, NEG_INF)
-    # A token sees its own column, so the maximum is finite.
-    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    mixed_BKMD = batched_matmul(weights.reshape(scores_BKMT.shape), v_BKTD, contract=2)
-    mixed = mixed_BKMD.reshape(b, kv, h // kv, s, d) / total
-    return jnp.moveaxis(mixed, 3, 1).reshape(b, s, h, d)
-
-
-def _filled_up(heads: jax.Array, size: int) -> jax.Array:
-    """Return heads [..., D] as the cache keeps them, with zeros behind their numbers."""
-    missing = size - heads.shape[-1]
-    return jnp.pad(heads, [(0, 0)] * 3 + [(0, missing)]) if missing else heads
 
 
 def _attend_visible(q_BSHD, keys, values, positions, layer, *, window):

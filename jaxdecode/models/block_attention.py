@@ -42,10 +42,11 @@ from jaxdecode.models.config import LayerKind
 from jaxdecode.models.matrix import batched_matmul
 from jaxdecode.models.rope import Rotation
 from jaxdecode.models.soft_cap import capped
+from jaxdecode.models.writing import WritesFirst
 
 
 @pytree
-class BlockPlace:
+class BlockPlace(WritesFirst):
     """Where the new tokens of a call are in a long cache; shared by all layers.
 
     Args:
@@ -164,8 +165,8 @@ def _mix(
         return _visit(given, how, carry, index)
 
     read = *given, first, end
-    carry = varying.settled(lambda c: visit(first, c), _nothing(q_BKMD), read)
-    return _finished(lax.fori_loop(first, end, visit, carry))
+    carry = varying.settled(lambda c: visit(first, c), nothing(q_BKMD), read)
+    return finished(lax.fori_loop(first, end, visit, carry))
 
 
 @_mix.defjvp
@@ -182,18 +183,19 @@ def _slope_of_mix(how, primals, tangents):
             return visit(carry, index), None
 
         indices = jnp.arange(count, dtype=jnp.int32)
-        return _finished(varying.scan(step, _nothing(q), indices, given=given)[0])
+        return finished(varying.scan(step, nothing(q), indices, given=given)[0])
 
     return jax.jvp(mix, (q, k, v), tangents[:3])
 
 
-def _nothing(q_BKMD: jax.Array) -> tuple[jax.Array, ...]:
+def nothing(q_BKMD: jax.Array) -> tuple[jax.Array, ...]:
     """Return maximum and sum [B, K, M, 1] and mix [B, K, M, D] of no column."""
     top = jnp.full((*q_BKMD.shape[:3], 1), NEG_INF, jnp.float32)
     return top, jnp.zeros_like(top), jnp.zeros(q_BKMD.shape, jnp.float32)
 
 
-def _finished(carry: tuple[jax.Array, ...]) -> jax.Array:
+def finished(carry: tuple[jax.Array, ...]) -> jax.Array:
+    """Return the mixed values of all columns that were visited, [B, K, M, D]."""
     _, total, mixed = carry
     return mixed / total
 
@@ -201,19 +203,60 @@ def _finished(carry: tuple[jax.Array, ...]) -> jax.Array:
 def _visit(given: Any, how: Any, carry: Any, index: jax.Array) -> Any:
     """Return maximum, sum and mix with the columns of one block."""
     (q_BKMD, k_BKTD, v_BKTD, own), (window, cap, blocks) = given, how
-    top, total, mixed = carry
-    size, columns = blocks.columns, k_BKTD.shape[2]
-    begin = index * size
-    # The last block begins earlier where it would reach beyond the columns; those that
-    # were seen before are hidden.
-    start = jnp.minimum(begin, columns - size)
-    k, v = (lax.dynamic_slice_in_dim(x, start, size, 2) for x in (k_BKTD, v_BKTD))
-    scores = capped(batched_matmul(q_BKMD, k, contract=3), cap)
-    column = start + jnp.arange(size, dtype=jnp.int32)
+    (k, v), column, seen = block_of((k_BKTD, v_BKTD), blocks.columns, index, axis=2)
     column, own = column[None, None, None], own[:, None, :, None]
-    seen = (column >= begin) & (column <= own)
+    seen = seen[None, None, None] & (column <= own)
     if window is not None:
         seen &= column > own - window
+    return visited(carry, q_BKMD, k, v, seen, cap)
+
+
+def block_of(
+    arrays: Any, size: int, index: jax.Array, *, axis: int
+) -> tuple[Any, jax.Array, jax.Array]:
+    """Return one block of the columns of some arrays.
+
+    Args:
+      arrays: with columns along `axis`, at least `size` of them.
+      size: columns of a block.
+      index: int32 (), which block.
+      axis: of the columns.
+
+    Returns:
+      The arrays' block; its columns, int32 [size]; and whether no earlier block had
+      them, bool [size].
+    """
+    columns = jax.tree.leaves(arrays)[0].shape[axis]
+    begin = index * size
+    # The last block begins earlier where it would reach beyond the columns.
+    start = jnp.minimum(begin, columns - size)
+    block = jax.tree.map(
+        lambda x: lax.dynamic_slice_in_dim(x, start, size, axis), arrays
+    )
+    column = start + jnp.arange(size, dtype=jnp.int32)
+    return block, column, column >= begin
+
+
+def visited(
+    carry: tuple[jax.Array, ...],
+    q_BKMD: jax.Array,
+    k_BKTD: jax.Array,
+    v_BKTD: jax.Array,
+    seen: jax.Array,
+    cap: float | None,
+) -> tuple[jax.Array, ...]:
+    """Return maximum, sum and mix with more columns; those not `seen` have no weight.
+
+    Args:
+      carry: of the columns so far.
+      q_BKMD: scaled queries.
+      k_BKTD: keys of the columns.
+      v_BKTD: values of the columns.
+      seen: bool, as [B, K, M, T] or what becomes that.
+      cap: of the scores; None is none.
+    """
+    top, total, mixed = carry
+    scores = capped(batched_matmul(q_BKMD, k_BKTD, contract=3), cap)
     scores = jnp.where(seen, scores, NEG_INF)
     # The result does not depend on what is subtracted, so nothing passes through it. A
     # token may see no column of the blocks so far, and exp(-inf - -inf) is no number.
@@ -222,4 +265,4 @@ def _visit(given: Any, how: Any, carry: Any, index: jax.Array) -> Any:
     weights = jnp.exp(scores - finite)
     kept = jnp.exp(top - finite)
     total = total * kept + jnp.sum(weights, axis=-1, keepdims=True)
-    return new, total, mixed * kept + batched_matmul(weights, v, contract=2)
+    return new, total, mixed * kept + batched_matmul(weights, v_BKTD, contract=2)

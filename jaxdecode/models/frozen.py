@@ -5,6 +5,7 @@ once: the definition is one hashable constant and the weights are a flat tuple. 
 module is put together again inside the trace, where it costs nothing at run time.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from jaxdecode.core.platform import Platform
 from jaxdecode.core.protocol import FollowsPlatform
 from jaxdecode.core.pytree import pytree, replace, static
 from jaxdecode.models.joined import alone, part
-from jaxdecode.native import unpacked
+from jaxdecode.native import current_platform, unpacked
 
 
 class Definition:
@@ -169,9 +170,13 @@ class Frozen:
 
     def _new_module(self) -> Any:
         module = self._assemble(self.leaves)
-        if self.platform is None or not isinstance(module, FollowsPlatform):
+        platform = self.platform
+        if self.split is not None:  # XLA's partitioner cannot cut the kernel
+            platform = platform or current_platform()
+            platform = dataclasses.replace(platform, token_kernel=False)
+        if platform is None or not isinstance(module, FollowsPlatform):
             return module
-        return module.on(self.platform)
+        return module.on(platform)
 
     def init_cache(self, rows: int, length: int) -> Any:
         """Return the model's empty cache for `rows` sequences of `length` columns."""

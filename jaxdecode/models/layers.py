@@ -16,7 +16,8 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from jaxdecode.models.matrix import Matrix, Panelled, matrix_of
+from jaxdecode.models.joined import are_all_of_one
+from jaxdecode.models.matrix import Matrix, Panelled, Side, matrix_of
 from jaxdecode.native import GATES, resolved
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
@@ -62,6 +63,30 @@ def project(
         y if m.offset is None else y + over_last(m.offset, y)
         for y, m in zip(results, maps, strict=True)
     ]
+
+
+def can_project_in_parts(parts: int, *maps: "Linear") -> bool:
+    """Whether `project_in_parts` takes such maps: matrices of one array, no biases."""
+    matrices: list[Any] = [m.matrix for m in maps]
+    first, *others = matrices
+    if not isinstance(first, Side) or first.scale is not None:
+        return False
+    plain = all(m.offset is None for m in maps) and _seen.get() is None
+    joined = are_all_of_one([first.part, *(m.part for m in others)])
+    return plain and joined and first.part.shape[1] % parts == 0
+
+
+def project_in_parts(
+    x: jax.Array, norm: "RMSNorm | LayerNorm | None", parts: int, *maps: "Linear"
+) -> list[jax.Array]:
+    """Do `project` with results float32 [parts, ..., O] that are still to be summed.
+
+    A product of few rows is cut along its inputs to keep a GPU busy; who reads it next
+    can sum the parts, which saves a kernel.
+    """
+    matrices: list[Any] = [m.matrix for m in maps]
+    first, *others = matrices
+    return first.products_in_parts(x, others, norm, parts)
 
 
 def project_onto(

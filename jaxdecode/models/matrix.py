@@ -121,8 +121,17 @@ class Side:
             return [matmul(x, alone(m.part), m.scale) for m in matrices]
         scales = [m.scale for m in matrices if m.scale is not None]
         scale = jnp.concatenate(scales) if scales else None
+        return self._split(matmul(x, self.part.array, scale))
+
+    def products_in_parts(self, x, others, norm, parts):
+        """Do `products` with results [parts, ..., O] that are still to be summed."""
+        assert self.scale is None
+        assert are_all_of_one([m.part for m in (self, *others)])
+        x = x if norm is None else norm(x)
+        return self._split(matmul_in_parts(x, self.part.array, parts))
+
+    def _split(self, together):
         ends = list(itertools.accumulate(self.part.sizes))[:-1]
-        together = matmul(x, self.part.array, scale)
         return jnp.split(_not_merged(together), ends, axis=-1)
 
     def rows(self, ids):
@@ -235,6 +244,29 @@ def matmul(
         sums = _dot(digits, weight).astype(jnp.float32)
         result = join_rows(sums, row_scale) * scale[None, :]
     return result.reshape(*rows.shape[:-1], weight.shape[0])
+
+
+def matmul_in_parts(rows: jax.Array, weight: jax.Array, parts: int) -> jax.Array:
+    """Return products of parts of the inputs; their sum is that of `matmul`.
+
+    Args:
+      rows: float32 [..., I].
+      weight: float32 or bfloat16 [O, I].
+      parts: how many; it divides I.
+
+    Returns:
+      float32 [parts, ..., O].
+    """
+    outputs, inputs = weight.shape
+    flat = rows.reshape(-1, parts, inputs // parts).astype(weight.dtype)
+    result = lax.dot_general(
+        flat,
+        weight.reshape(outputs, parts, inputs // parts),
+        (((2,), (2,)), ((1,), (1,))),
+        precision=precision_for(weight),
+        preferred_element_type=jnp.float32,
+    )
+    return result.reshape(parts, *rows.shape[:-1], outputs)
 
 
 def _dot(rows: jax.Array, weight: jax.Array) -> jax.Array:

@@ -184,6 +184,28 @@ def test_a_gpu_is_asked_at_most_once_in_a_step():
     assert len(asked) <= 1
 
 
+def kernels_of(layers):
+    """Return how many kernels of an H100 read one token of every row."""
+    there, mesh = chips.CHIPS["h100"].platform, chips.mesh_of("h100")
+    model = model_on("h100", layers)
+    cache = jax.eval_shape(lambda: model.on(there).init_cache(BATCH, PROMPT + NEW))
+    column = jax.ShapeDtypeStruct((BATCH, 1), jnp.int32)
+    column, cache = chips.placed((column, cache), mesh)
+
+    @functools.partial(jax.jit, donate_argnums=2)
+    def read(model, column, cache):
+        return model.on(there)(column, column, cache, at=jnp.zeros(BATCH, jnp.int32))
+
+    program = chips.compiled_for(read.trace(model, column, cache), "h100")
+    entry = hlo.Program(program.as_text())
+    return sum(x.kind in hlo.KERNELS for x in entry[entry.entry])
+
+
+def test_a_layer_is_ten_kernels_on_a_gpu():
+    needs("h100")
+    assert kernels_of(3) - kernels_of(2) <= 10
+
+
 @pytest.mark.parametrize("name", ["v5e", "h100"])
 def test_a_layer_makes_one_product_for_each_group_of_matrices(name):
     needs(name)

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.accelerator, pytest.mark.optimized, pytest.mark.slow]
 
 PROMPT, NEW, BLOCK = 4096, 64, 512
 CONFIG = dataclasses.replace(SHAPES["llama-3.2-1b"], num_layers=1)
+KERNEL = "attend_and_write/pallas_call"  # the name that its line carries
 MOVES = ("copy", "transpose", "convert", "bitcast-convert", "all-gather")
 
 
@@ -111,7 +112,18 @@ def test_a_token_on_a_tpu_scores_one_block_of_a_long_row_at_a_time():
     assert [axes for axes in numbers if PROMPT + NEW in axes] == []
 
 
-def test_a_gpu_has_a_loop_for_short_rows_that_reads_a_part_of_the_cache():
+def test_no_layer_of_a_long_cache_is_filled_up_for_a_product():
+    if reason := chips.why_no_compiler("h100"):
+        pytest.skip(reason)
+    program = generation("h100")[1]
+    lines = program.reached(program.step(), fused=True)
+    columns = layer_of_cache("h100", 1, PROMPT + NEW)[2]
+    pads = [shape for x in lines if x.kind == "pad" for _, shape in x.shapes]
+    heads = [shape for shape in pads if shape[-1] == CONFIG.head_size]
+    assert [shape for shape in heads if max(shape) >= columns] == []
+
+
+def test_a_gpu_has_a_loop_for_short_rows_that_reads_by_the_kernel():
     if reason := chips.why_no_compiler("h100"):
         pytest.skip(reason)
     model = chips.placed(model_for("h100"), chips.mesh_of("h100"))
@@ -119,14 +131,17 @@ def test_a_gpu_has_a_loop_for_short_rows_that_reads_a_part_of_the_cache():
     layer = layer_of_cache("h100", 2, 128 + PROMPT)
     decode = [x for x in program[program.entry] if x.kind == "while"][-2:]
     rows, heads = 2 * CONFIG.kv_heads, CONFIG.num_heads // CONFIG.kv_heads
-    columns = []
+    columns, kernels = [], []
     for line in decode:
         inside = program.reached(hlo._body(line))
         assert moved(inside, layer) == []
         made = [axes for x in inside for _, axes in x.shapes if len(axes) == 3]
         scores = {axes[2] for axes in made if axes[:2] == (rows, heads)}
         columns.append(scores - {CONFIG.head_size})
-    assert columns == [{1024}, {128 + PROMPT}]
+        calls = [x for x in inside if x.kind == "custom-call"]
+        kernels.append(sum(KERNEL in x.text for x in calls))
+    assert columns == [set(), {layer[2]}]
+    assert kernels == [1, 0]
 
 
 def test_no_device_of_a_mesh_gathers_a_layer_of_the_cache():

@@ -24,6 +24,7 @@ from tests.models.model_cases import varied
 COLUMNS, NEW = 48, 28
 BLOCKS = Blocks(columns=8, columns_whole=8, scores_max=3 * 4 * 8 * 4)
 SMALL = {"blocks": BLOCKS, "columns_per_call": 16, "steps_per_look": 4}
+SMALL |= {"columns_multiple": 1}
 PLATFORMS = {
     "tpu": dataclasses.replace(TPU, **SMALL),
     "gpu": dataclasses.replace(GPU, **SMALL, stages=(12, 20)),
@@ -127,6 +128,16 @@ def test_a_loop_that_asks_the_host_reads_more_from_stage_to_stage():
 def test_a_stage_that_no_row_can_be_in_is_left_out():
     # A prompt of 32 columns is longer than 16 tokens.
     assert loops(model("grouped heads"), PLATFORMS["gpu"], (3, 17, 17)) == [{20}, {48}]
+
+
+def test_a_stream_goes_through_the_stages(monkeypatch):
+    there = "jaxdecode.decode.streaming.current_platform"
+    monkeypatch.setattr(there, lambda: PLATFORMS["gpu"])
+    given, options = prompts(LENGTHS["one look"]), {"max_new_tokens": NEW}
+    pieces = list(jd.stream(model("windows"), given, 0, every=11, **options))
+    found = np.concatenate([piece.tokens for piece in pieces], axis=1)
+    expected = generate_for(PLAIN, model("windows"), given, 0, **options)
+    assert found.tolist() == expected.tokens.tolist()
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import jaxdecode as jd
 from jaxdecode.core.pytree import replace
 from jaxdecode.core.rows import own_tables, put_rows, take_rows
-from jaxdecode.decode import steps, trace
+from jaxdecode.decode import loops, steps, trace
 from jaxdecode.decode.request import prepare
 from jaxdecode.decode.rows import any_running, generated_tokens
 from jaxdecode.native import current_platform
@@ -61,7 +61,7 @@ def stepped(model, rows, count):
 
 @jax.jit
 def finished(model, rows):
-    return steps.drive(
+    return loops.drive(
         lambda rows: steps.step(model, rows, platform=PLATFORM),
         rows,
         any_running,

@@ -11,17 +11,16 @@ import jax
 import numpy as np
 
 from jaxdecode.core.processes import in_every_process
-from jaxdecode.core.protocol import Model, for_platform
+from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import pytree, static
 from jaxdecode.core.shapes import Array
-from jaxdecode.decode.beam import steps
 from jaxdecode.decode.beam.request import Options, as_edits, prepare_search
 from jaxdecode.decode.beam.result import Beams, collect
+from jaxdecode.decode.beam.running import search_through
 from jaxdecode.decode.beam.state import BackPointers, Finished, Search
 from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts
-from jaxdecode.decode.steps import drive
 from jaxdecode.transforms import Chain, Link
 
 KEPT, FINISHED, PRUNED = "kept", "finished", "pruned"
@@ -98,14 +97,7 @@ def explore(
 
 @compiled()
 def _run(model: Model, prompts: Prompts, search: Search, pad_id: Any):
-    model = for_platform(model, search.plan.platform)
-    search = steps.start(model, prompts, search)
-    search = drive(
-        lambda search: steps.step(model, search),
-        search,
-        steps.any_open,
-        platform=search.plan.platform,
-    )
+    search = search_through(model, prompts, search)
     return collect(search, pad_id), search.pointers, search.finished, search.step
 
 

@@ -2,19 +2,18 @@
 
 from typing import Any
 
-from jaxdecode.core.protocol import Model, for_platform
+from jaxdecode.core.protocol import Model
 from jaxdecode.core.pytree import replace
 from jaxdecode.core.shapes import PerRow, PhraseLists, TokenIds, TokenLists
-from jaxdecode.decode.beam import steps
 from jaxdecode.decode.beam.request import BeamRequest, Options, as_edits, prepare_search
 from jaxdecode.decode.beam.result import Beams, collect
+from jaxdecode.decode.beam.running import search_through
 from jaxdecode.decode.beam.scoring import ScoreOfLength, Scoring
 from jaxdecode.decode.beam.state import Search
 from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.request import cut_columns
-from jaxdecode.decode.steps import drive
 from jaxdecode.transforms import Chain, Link
 
 
@@ -136,12 +135,4 @@ def find(model: Model, request: BeamRequest, *, with_parents: bool) -> Beams:
 @compiled()
 def run(model: Model, prompts: Prompts, search: Search, pad_id: Any) -> Beams:
     """Search, compiled: the model's arrays, the prompts and what was asked are data."""
-    model = for_platform(model, search.plan.platform)
-    search = steps.start(model, prompts, search)
-    search = drive(
-        lambda search: steps.step(model, search),
-        search,
-        steps.any_open,
-        platform=search.plan.platform,
-    )
-    return collect(search, pad_id)
+    return collect(search_through(model, prompts, search), pad_id)

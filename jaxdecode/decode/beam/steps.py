@@ -101,7 +101,7 @@ def step(model: Model, search: Search) -> Search:
 
 def forward(model: Model, search: Search) -> tuple[Search, jax.Array]:
     """Read every beam's last token; return the search and logits [N * K, V]."""
-    rows, logits = forward_rows(model, search.rows)
+    rows, logits = forward_rows(model, search.rows, platform=search.plan.platform)
     return replace(search, rows=rows), logits
 
 

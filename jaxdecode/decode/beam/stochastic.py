@@ -32,6 +32,7 @@ from jaxdecode.decode.beam import steps
 from jaxdecode.decode.beam.choosing import is_eos, is_full
 from jaxdecode.decode.beam.request import Options, prepare_search
 from jaxdecode.decode.beam.result import walk
+from jaxdecode.decode.beam.running import run_to_the_end
 from jaxdecode.decode.beam.state import (
     BeamCandidates,
     Finished,
@@ -42,7 +43,6 @@ from jaxdecode.decode.model_check import check_model
 from jaxdecode.decode.programs import compiled
 from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.request import cut_columns
-from jaxdecode.decode.steps import drive
 from jaxdecode.sampling.noise import gumbel_at
 from jaxdecode.sampling.order import top_k
 from jaxdecode.transforms import Chain, Link, chain
@@ -152,13 +152,12 @@ def stochastic_beam_search(
 
 @compiled()
 def _run(model: Model, prompts: Prompts, search: Search, pad_id: Any):
-    model = for_platform(model, search.plan.platform)
-    texts = start(model, prompts, search)
-    texts = drive(
-        lambda texts: step(model, texts, pad_id),
+    texts = start(for_platform(model, search.plan.platform), prompts, search)
+    texts = run_to_the_end(
+        model,
         texts,
-        lambda texts: steps.any_open(texts.search),
-        platform=search.plan.platform,
+        lambda model, texts: step(model, texts, pad_id),
+        lambda texts: texts.search,
     )
     return _collect(texts, pad_id)
 
