@@ -139,8 +139,8 @@ GPU = Platform(
     columns_multiple=256,
     stages=(1024, 4096, 16384),
 )
-# With a kernel that was compiled and interpreted, and has not run on a device: until it has,
-# programs for this process's own device leave it out, and only cross-compiled ones have it.
+# With a kernel that was compiled and interpreted, and has not run on a device: until it
+# has, programs for this process's own device leave it out.
 CUDA = dataclasses.replace(GPU, token_kernel=True)
 # Operations that are alike, such as those of two layers, share their code: a program of
 # sixteen layers is a quarter as large, and by the compiler's estimate no slower.
