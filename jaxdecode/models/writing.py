@@ -46,28 +46,15 @@ class WritesFirst:
           kind: of the block.
           scale: what scores are multiplied by.
         """
-        given = q_BSHD, k_BSKD, v_BSKD
-        return write_then_attend(self, given, cache, layer, kind, scale)
-
-
-def write_then_attend(
-    where: WritesFirst,
-    given: tuple[jax.Array, jax.Array, jax.Array],
-    cache: Any,
-    layer: Any,
-    kind: LayerKind,
-    scale: float,
-) -> tuple[jax.Array, Any]:
-    """Do `WritesFirst.write_and_attend`, step by step."""
-    q, k, v = given
-    size = q.shape[-1]
-    if kind in where.rotary:
-        q, k = map(where.rotary[kind], (q, k))
-    q, k, v = (_filled_up(x, cache.size) for x in (q, k, v))
-    new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
-    cache = cache.write(layer, new_k, new_v, where.starts)
-    mixed = where.attend(q * scale, cache, layer, kind)
-    return (mixed[..., :size] if cache.size > size else mixed), cache
+        q, k, v = q_BSHD, k_BSKD, v_BSKD
+        size = q.shape[-1]
+        if kind in self.rotary:
+            q, k = map(self.rotary[kind], (q, k))
+        q, k, v = (_filled_up(x, cache.size) for x in (q, k, v))
+        new_k, new_v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, K, S, D]
+        cache = cache.write(layer, new_k, new_v, self.starts)
+        mixed = self.attend(q * scale, cache, layer, kind)
+        return (mixed[..., :size] if cache.size > size else mixed), cache
 
 
 def _filled_up(heads: jax.Array, size: int) -> jax.Array:

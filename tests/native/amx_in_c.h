@@ -4,10 +4,11 @@ To be included before the kernels (`-include`), and compiled with -mamx-tile -ma
 -mamx-bf16. Each operation does what Intel's manual says of the instruction that its name
 stands for, over arrays; what would be an invalid instruction ends the program.
 
-In the environment, AMX_REFUSED says that the system does not permit tiles,
-AMX_TRAPS that there are no such instructions, AMX_ROUNDS_OTHERWISE that products of
-bfloat16 add like the dot instruction, and AMX_FORGETS_SIGNS that bytes are never signed. With the macro AMX_OF_MACHINE, only the dot
-product is in C: the instructions and the permission are the machine's. */
+In the environment, AMX_REFUSED says that the system does not permit tiles, AMX_TRAPS that
+there are no such instructions, AMX_ROUNDS_OTHERWISE that products of bfloat16 add like the
+dot instruction, and AMX_FORGETS_SIGNS that bytes are never signed. With the macro
+AMX_OF_MACHINE, only the dot product is in C: the instructions and the permission are the
+machine's. */
 
 #pragma once
 
