@@ -15,6 +15,7 @@ from jaxdecode.core.platform import CUDA, GPU, Blocks
 from jaxdecode.core.pytree import replace
 from jaxdecode.decode import trace
 from jaxdecode.models import build, random_params, token_attention, token_kernel
+from jaxdecode.models.families.gemma import GemmaConfig
 from jaxdecode.models.joined import join
 from jaxdecode.models.token_kernel import attend_and_write
 from tests.models.model_cases import varied
@@ -26,6 +27,17 @@ CONFIGS = {
     "window": varied(**WIDE, sliding_window=5),
     "norms": varied(**WIDE, qk_norm=True),
     "biases": varied(**WIDE, qkv_bias=True),
+    "caps": GemmaConfig(
+        vocab_size=37,
+        width=24,
+        mlp_width=29,
+        num_layers=LAYERS,
+        num_heads=4,
+        num_kv_heads=1,
+        score_cap=0.02,
+        tied_output=True,
+        **WIDE,
+    ),
 }
 SMALL = varied(max_length=LENGTH)  # heads of 8
 TOKENS = np.random.default_rng(0).integers(0, 37, (2, 7))
@@ -80,7 +92,7 @@ def test_a_model_says_with_the_kernel_what_it_says_without(calls, name):
 def test_a_joined_product_without_biases_is_summed_in_the_kernel(calls):
     for name in CONFIGS:
         read(model(CONFIGS[name]), CUDA, count=1)
-    assert [shape[0] for shape in calls[::LAYERS]] == [4, 4, 1, 1]
+    assert [shape[0] for shape in calls[::LAYERS]] == [4, 4, 1, 1, 4]
 
 
 @pytest.mark.parametrize(
