@@ -8,18 +8,19 @@ import pytest
 
 from tests.weights.makers import GOLDEN
 
-GENERATE = """
+SLOW = {"flax", "optax", "jaxdecode.decode.beam", "jaxdecode.text.inspection"}
+GENERATE = f"""
 import sys
 from jaxdecode.cli.main import main
 command = ["generate", "Once upon a time", "--model", sys.argv[1], "--dtype", sys.argv[2]]
 code = main([*command, "--seed", "7", "--max-new-tokens", "5"])
-print(*sorted({"flax", "optax"} & set(sys.modules)))
+print(*sorted({SLOW} & set(sys.modules)))
 sys.exit(code)
 """
-LIBRARY = """
+LIBRARY = f"""
 import sys
 import jaxdecode, jaxdecode.models, jaxdecode.text
-print(*sorted({"flax", "optax"} & set(sys.modules)))
+print(*sorted({SLOW} & set(sys.modules)))
 print(jaxdecode.models.Llama.__name__, "flax" in sys.modules)
 """
 
