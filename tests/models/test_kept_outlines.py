@@ -80,8 +80,9 @@ def test_what_is_said_of_a_model_of_ours_without_its_module_is_true(name):
 def test_another_model_other_sources_and_another_flax_have_their_own(
     folder, made, monkeypatch
 ):
-    for plan in (plan_of("llama"), plan_of("llama", "int8"), plan_of("gpt2")):
-        outline_of(plan)
+    plans = plan_of("llama"), plan_of("llama", "int8"), plan_of("gpt2")
+    definitions = [outline_of(plan)[1] for plan in plans]
+    assert len(set(definitions)) == 3
     monkeypatch.setattr(kept_outlines, "sources", lambda: b"edited")
     outline_of(plan_of("llama"))
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99")
