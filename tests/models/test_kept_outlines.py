@@ -6,7 +6,7 @@ import sys
 import jax
 import pytest
 
-from jaxdecode.models import build, kept_outlines
+from jaxdecode.models import Frozen, build, kept_outlines
 from jaxdecode.models.decoder import Decoder
 from jaxdecode.models.definition import Definition, Plan
 from jaxdecode.models.families.catalog import FAMILIES, family_named
@@ -134,3 +134,18 @@ def test_a_module_that_does_not_fit_the_names_is_refused():
     definition = Definition(("x",), vocab_size=1, max_length=1, plan=plan_of("llama"))
     with pytest.raises(RuntimeError, match="the names of the arrays are others"):
         _ = definition.graphdef
+
+
+def test_a_module_that_is_made_within_a_trace_leaves_nothing_in_the_program(folder):
+    def program(definition, leaves):
+        model = Frozen(leaves=tuple(leaves.values()), definition=definition)
+        tokens = jax.ShapeDtypeStruct((1, 3), "int32")
+
+        def read(model, tokens):
+            return model(tokens, tokens, model.init_cache(1, 5))
+
+        return str(jax.make_jaxpr(read)(model, tokens))
+
+    leaves, made = outline_of(plan_of("llama"))
+    _, kept = outline_of(plan_of("llama"))
+    assert program(kept, leaves) == program(made, leaves)
