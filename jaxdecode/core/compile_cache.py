@@ -16,6 +16,7 @@ import jax
 from jaxdecode.core.cache_folder import cache_folder
 
 PROGRAMS = "programs"  # found without tracing; see decode/kept_programs.py
+OUTLINES = "outlines"  # found without a module; see models/kept_outlines.py
 SIZE_MAX = 2**31  # bytes; beyond it, the least recently used programs are deleted
 
 
@@ -50,6 +51,12 @@ def programs_folder() -> Path | None:
     """Return where finished programs are kept; None where nobody asked for it."""
     chosen = jax.config.values["jax_compilation_cache_dir"]
     return _programs_in(chosen) if chosen else None
+
+
+def outlines_folder() -> Path | None:
+    """Return where outlines of models are kept; None where programs are not."""
+    programs = programs_folder()
+    return programs and programs.with_name(OUTLINES)
 
 
 @functools.cache

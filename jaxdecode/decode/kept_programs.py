@@ -11,12 +11,10 @@ believed if this user wrote it and its hash is right.
 
 import contextlib
 import functools
-import hashlib
 import os
 import pickle
 import platform
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,14 +26,13 @@ from jax._src import config  # settings of a `with` have no public name
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxdecode.core import check
-from jaxdecode.core.cache_folder import is_ours, make_room, sweep
+from jaxdecode.core import check, kept_file
 from jaxdecode.core.compile_cache import programs_folder
 from jaxdecode.core.identity import NoIdentity, identity
+from jaxdecode.core.sources import sources
 
 FORMAT = b"jaxdecode program 1\n"
 SUFFIX = ".program"
-WRITING = ".writing-"
 SIZE_MAX = 2**29  # bytes; beyond it, the least recently used programs are deleted
 READY_MAX = 256  # programs of one function that a process keeps at hand
 # Settings that decide where programs are kept, and nothing about them.
@@ -90,20 +87,14 @@ def name_of(function: Callable[..., Any], described: Any) -> str | None:
 def load(folder: Path, name: str) -> Callable[..., Any] | None:
     """Return a kept program, or None if there is none that can be believed."""
     place = folder / f"{name}{SUFFIX}"
-    if not is_ours(place):
+    body = kept_file.read(place, FORMAT)
+    if body is None:
         return None
     try:
-        data = place.read_bytes()
-        body = data[len(FORMAT) + 32 :]
-        if data[: len(FORMAT) + 32] != FORMAT + hashlib.sha256(body).digest():
-            raise ValueError("a damaged file")
-        program = serialize_executable.deserialize_and_load(*pickle.loads(body))
-        os.utime(place)
+        return serialize_executable.deserialize_and_load(*pickle.loads(body))
     except Exception:  # of any kind: it is made again
-        with contextlib.suppress(OSError):
-            place.unlink()
+        kept_file.forget(place)
         return None
-    return program
 
 
 def compile_and_keep(folder: Path, name: str, lowered: Any) -> Callable[..., Any]:
@@ -116,11 +107,9 @@ def compile_and_keep(folder: Path, name: str, lowered: Any) -> Callable[..., Any
     # A program that cannot be written down is compiled at each start.
     writing = (OSError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError)
     with contextlib.suppress(*writing):
-        parts = serialize_executable.serialize(program)
-        body = pickle.dumps(parts)
-        _write(folder / f"{name}{SUFFIX}", FORMAT + hashlib.sha256(body).digest(), body)
-        sweep(folder, WRITING)
-        make_room(folder, SUFFIX, SIZE_MAX)
+        body = pickle.dumps(serialize_executable.serialize(program))
+        place = folder / f"{name}{SUFFIX}"
+        kept_file.write(place, FORMAT, body, size_max=SIZE_MAX)
     return program
 
 
@@ -137,32 +126,16 @@ def _without_jax_cache() -> Iterator[None]:
             compilation_cache.reset_cache()
 
 
-def _write(place: Path, *parts: bytes) -> None:
-    draft = place.parent / f"{WRITING}{uuid.uuid4().hex}"
-    try:
-        with draft.open("xb") as file:
-            file.writelines(parts)
-        os.replace(draft, place)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
 @functools.cache
 def _surroundings() -> tuple[Any, ...]:
     """Return what a program depends on that does not change while a process runs."""
-    root = Path(__file__).resolve().parent.parent
-    sources = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")) + sorted(root.rglob("*.[ch]")):
-        sources.update(f"{path.relative_to(root)}\n".encode())
-        sources.update(hashlib.sha256(path.read_bytes()).digest())
     switches = ("XLA_", "JAX_", "JAXDECODE_", "LIBTPU_", "TF_XLA_")
     environment = sorted(
         item for item in os.environ.items() if item[0].startswith(switches)
     )
     client = jax.devices()[0].client
     return (
-        sources.digest(),
+        sources(),
         (
             jax.__version__,
             jaxlib.version.__version__,

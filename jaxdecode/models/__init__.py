@@ -1,4 +1,11 @@
-"""Floor 3: language models in Flax nnx, and adapters for everyone else's."""
+"""Floor 3: language models in Flax nnx, and adapters for everyone else's.
+
+The modules are imported when they are first used: a program that is found on disk needs
+neither them nor Flax.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from jaxdecode.models.adapters import FunctionModel as FunctionModel
 from jaxdecode.models.adapters import RecomputingModel as RecomputingModel
@@ -19,9 +26,7 @@ from jaxdecode.models.encoder_decoder import (
 )
 from jaxdecode.models.frozen import Frozen as Frozen
 from jaxdecode.models.frozen import freeze as freeze
-from jaxdecode.models.gpt2 import GPT2 as GPT2
 from jaxdecode.models.linen import from_linen as from_linen
-from jaxdecode.models.llama import Llama as Llama
 from jaxdecode.models.recurrent import RecurrentModel as RecurrentModel
 from jaxdecode.models.recurrent import from_recurrent as from_recurrent
 from jaxdecode.models.shapes import LLAMA_1B as LLAMA_1B
@@ -31,3 +36,15 @@ from jaxdecode.models.shapes import SMOLLM2_135M as SMOLLM2_135M
 from jaxdecode.models.sharding import shard as shard
 from jaxdecode.models.single import SingleModel as SingleModel
 from jaxdecode.models.single import from_single as from_single
+
+if TYPE_CHECKING:
+    from jaxdecode.models.gpt2 import GPT2 as GPT2
+    from jaxdecode.models.llama import Llama as Llama
+
+_MODULES = {"GPT2": "jaxdecode.models.gpt2", "Llama": "jaxdecode.models.llama"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

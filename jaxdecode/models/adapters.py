@@ -17,7 +17,7 @@ from jaxdecode.core import check
 from jaxdecode.core.functions import Alike
 from jaxdecode.core.protocol import ModelError
 from jaxdecode.core.pytree import assign, pytree, static
-from jaxdecode.models.layers import take_column
+from jaxdecode.models.columns import take_column
 
 T = TypeVar("T")
 

@@ -17,7 +17,6 @@ from jaxdecode.core.pytree import pytree, static
 from jaxdecode.models.block_attention import block_place
 from jaxdecode.models.config import LayerKind, ModelConfig
 from jaxdecode.models.layers import (
-    CACHE_DTYPE,
     LayerNorm,
     Linear,
     RMSNorm,
@@ -26,6 +25,7 @@ from jaxdecode.models.layers import (
     project_in_parts,
     project_onto,
 )
+from jaxdecode.models.matrix import CACHE_DTYPE
 from jaxdecode.models.plain_attention import attend, visible
 from jaxdecode.models.rope import Rotation, rotation
 from jaxdecode.models.shared_attention import shared_place

@@ -13,12 +13,13 @@ import numpy as np
 
 from jaxdecode.core import check
 from jaxdecode.core.platform import Platform
-from jaxdecode.models.balance import quantized
+from jaxdecode.models import kept_outlines
 from jaxdecode.models.config import ModelConfig
+from jaxdecode.models.definition import Definition, Plan, take_apart
 from jaxdecode.models.families.catalog import family_named
-from jaxdecode.models.frozen import Definition, Frozen, take_apart
+from jaxdecode.models.frozen import Frozen
 from jaxdecode.models.joined import join
-from jaxdecode.models.layers import DTYPES
+from jaxdecode.models.matrix import DTYPES
 from jaxdecode.native import (
     WORDS,
     Panels,
@@ -72,6 +73,8 @@ def build(
     wanted, definition = _outline(config, dtype)
     _check_names(set(params), set(parameter_shapes(config)))
     if dtype == "int8":
+        from jaxdecode.models.balance import quantized  # it calibrates on nnx modules
+
         params = quantized(config, params, calibration)
     lay_out = _in_panels if _is_native(native) else _as_it_is
     leaves = []
@@ -184,11 +187,21 @@ def _outline(
     config: ModelConfig, dtype: str
 ) -> tuple[dict[str, jax.ShapeDtypeStruct], Definition]:
     # Cached, so that two models of one config compare their definitions by identity.
-    kind = family_named(config.family).module
-    made_from = (kind, config, dtype)
-    leaves, definition = take_apart(kind(config, dtype=dtype, rngs=None), made_from)
-    outline = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-    return dict(zip(definition.names, outline, strict=True)), definition
+    plan = Plan(family_named(config.family).module, config, dtype)
+    wanted, parts = kept_outlines.load(plan), None
+    if wanted is None:
+        names, leaves, parts = take_apart(plan.make())
+        leaves = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+        wanted = dict(zip(names, leaves, strict=True))
+        kept_outlines.keep(plan, wanted)
+    definition = Definition(
+        tuple(wanted),
+        vocab_size=config.vocab_size,
+        max_length=config.max_length,
+        plan=plan,
+        parts=parts,
+    )
+    return wanted, definition
 
 
 def _check_names(given: set[str], wanted: set[str]) -> None:

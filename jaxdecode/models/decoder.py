@@ -16,6 +16,7 @@ from jaxdecode.cache import KVCache, SharedCache, StackedCache
 from jaxdecode.core.platform import Platform
 from jaxdecode.models.attention import empty_cache, place
 from jaxdecode.models.blocks import run_blocks
+from jaxdecode.models.columns import take_column
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.layers import (
     Embedding,
@@ -23,7 +24,6 @@ from jaxdecode.models.layers import (
     Linear,
     RMSNorm,
     project,
-    take_column,
 )
 from jaxdecode.native import current_platform
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxdecode.core.functions import Alike
 from jaxdecode.core.pytree import pytree, replace, static
 from jaxdecode.models.adapters import as_logits, check_sizes
-from jaxdecode.models.layers import take_column
+from jaxdecode.models.columns import take_column
 
 
 @pytree

@@ -9,81 +9,19 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-from flax import nnx
 
 from jaxdecode.core.platform import Platform
 from jaxdecode.core.protocol import FollowsPlatform
 from jaxdecode.core.pytree import pytree, replace, static
+from jaxdecode.models.definition import Definition, take_apart
 from jaxdecode.models.joined import alone, part
 from jaxdecode.native import current_platform, unpacked
 
-
-class Definition:
-    """Everything about an nnx module but its arrays.
-
-    It is part of the key under which a compiled program is found, at every call: the
-    hash is kept, and identity is tried before a comparison.
-
-    Args:
-      graphdef: the module's static graph.
-      treedef: structure of its state.
-      names: dotted name of each array, in the order of the leaves.
-      vocab_size: number of token ids.
-      max_length: positions the model can hold.
-      made_from: what decides all of this, where that is known, such as a class and its
-        arguments.
-    """
-
-    __slots__ = (
-        "_hash",
-        "graphdef",
-        "made_from",
-        "max_length",
-        "names",
-        "treedef",
-        "vocab_size",
-    )
-
-    def __init__(
-        self,
-        graphdef: Any,
-        treedef: Any,
-        names: tuple[str, ...],
-        *,
-        vocab_size: int,
-        max_length: int,
-        made_from: Any = None,
-    ):
-        self.graphdef = graphdef
-        self.treedef = treedef
-        self.made_from = made_from
-        self.names = names
-        self.vocab_size = vocab_size
-        self.max_length = max_length
-        self._hash = hash((graphdef, treedef))
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """What tells a definition from others, in any process."""
-        if self.made_from is not None:
-            return self.made_from  # looking through a thousand parts takes 60 ms
-        return self.graphdef, self.treedef, self.vocab_size, self.max_length
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return (
-            isinstance(other, Definition)
-            and self._hash == other._hash
-            and self.graphdef == other.graphdef
-            and self.treedef == other.treedef
-        )
+if TYPE_CHECKING:
+    from flax import nnx
 
 
 @pytree
@@ -125,22 +63,26 @@ class Frozen:
     @property
     def keeps_protocol(self) -> bool:
         """Whether the module is of a class of ours, which needs no examination."""
-        return getattr(self.definition.graphdef.nodes[0].type, "keeps_protocol", False)
+        definition = self.definition
+        if definition.plan is not None:
+            return True
+        return getattr(definition.kind, "keeps_protocol", False)
 
     @property
     def shares_prompts(self) -> bool:
         """Whether the module can keep a prompt once for several continuations."""
-        return hasattr(self.definition.graphdef.nodes[0].type, "share_prompts")
+        return self.definition.has("share_prompts")
 
     @property
     def exposes_layers(self) -> bool:
         """Whether the module says what its earlier layers would say."""
-        return hasattr(self.definition.graphdef.nodes[0].type, "layer_logits")
+        return self.definition.has("layer_logits")
 
     @property
     def config(self) -> Any:
         """The module's sizes and switches; None for a module without."""
-        return getattr(self._module, "config", None)
+        plan = self.definition.plan
+        return getattr(self._module, "config", None) if plan is None else plan.config
 
     @property
     def params(self) -> dict[str, jax.Array]:
@@ -151,11 +93,13 @@ class Frozen:
         """Return the arrays one by one, matrices as [outputs, inputs]."""
         return [alone(unpacked(leaf)) for leaf in part(self.leaves)]
 
-    def thaw(self) -> nnx.Module:
+    def thaw(self) -> "nnx.Module":
         """Return the nnx module, for inspection: `nnx.display(model.thaw())`."""
         return self._assemble(self.params.values())
 
     def _assemble(self, leaves: Iterable[Any]) -> Any:
+        from flax import nnx
+
         state = jax.tree.unflatten(self.definition.treedef, part(list(leaves)))
         return nnx.merge(self.definition.graphdef, state)
 
@@ -220,12 +164,12 @@ class Frozen:
         return read(tokens, positions, cache, layers=layers, at=at)
 
     def __repr__(self) -> str:
-        kind = self.definition.graphdef.nodes[0].type.__name__
+        kind = self.definition.kind.__name__
         count = sum(math.prod(leaf.shape) for leaf in part(self.leaves))
         return f"Frozen({kind}, {len(self.leaves)} arrays, {count:,} parameters)"
 
 
-def freeze(module: nnx.Module) -> Frozen:
+def freeze(module: "nnx.Module") -> Frozen:
     """Take an nnx language model apart into arrays and a definition.
 
     Args:
@@ -235,26 +179,9 @@ def freeze(module: nnx.Module) -> Frozen:
     Returns:
       The same model as a `Frozen`.
     """
-    leaves, definition = take_apart(module)
-    return Frozen(leaves=tuple(leaves), definition=definition)
-
-
-def take_apart(module: Any, made_from: Any = None) -> tuple[list[Any], Definition]:
-    """Return the arrays (or abstract arrays) of a module, and its definition."""
-    graphdef, state = nnx.split(module)
-    paths, treedef = jax.tree_util.tree_flatten_with_path(state)
-    names = tuple(_dotted(path) for path, _ in paths)
+    names, leaves, parts = take_apart(module)
+    model: Any = module
     definition = Definition(
-        graphdef,
-        treedef,
-        names,
-        vocab_size=module.vocab_size,
-        max_length=module.max_length,
-        made_from=made_from,
+        names, vocab_size=model.vocab_size, max_length=model.max_length, parts=parts
     )
-    return [leaf for _, leaf in paths], definition
-
-
-def _dotted(path: tuple[Any, ...]) -> str:
-    # The last step of a path is the inside of an nnx variable: `.value`.
-    return ".".join(str(step.key) for step in path if hasattr(step, "key"))
+    return Frozen(leaves=tuple(leaves), definition=definition)

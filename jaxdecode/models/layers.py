@@ -17,12 +17,8 @@ from flax import nnx
 from jax import lax
 
 from jaxdecode.models.joined import are_all_of_one
-from jaxdecode.models.matrix import Matrix, Panelled, Side, matrix_of
+from jaxdecode.models.matrix import DTYPES, Matrix, Panelled, Side, matrix_of
 from jaxdecode.native import GATES, resolved
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
-CACHE_DTYPE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
-
 
 _seen: contextvars.ContextVar[list[tuple[Any, jax.Array]] | None]
 _seen = contextvars.ContextVar("seen", default=None)
@@ -281,13 +277,6 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
 def over_last(vector: jax.Array, like: jax.Array) -> jax.Array:
     """Reshape `vector` to the rank of `like`, along its last axis."""
     return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
-
-
-def take_column(hidden: jax.Array, at: jax.Array) -> jax.Array:
-    """Return column at[b] of each row of `hidden` [B, S, W]: [B, W]."""
-    if hidden.shape[1] == 1:
-        return hidden[:, 0]
-    return jax.vmap(lambda row, i: row[i])(hidden, at)
 
 
 def _scale(outputs: int, dtype: str) -> nnx.Param | None:

@@ -20,6 +20,9 @@ from jaxdecode.models.joined import Part, alone, are_all_of_one
 from jaxdecode.models.quantize import join_rows, split_rows
 from jaxdecode.native import Choice, Panels, look_up, panel_products, resolved
 
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "int8": jnp.int8}
+CACHE_DTYPE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16"}
+
 
 class Norm(Protocol):
     """What is done to the rows that a product reads: they are normalised, or gated."""

@@ -12,7 +12,8 @@ from flax import nnx
 from jax import lax
 
 from jaxdecode.models.grouped import grouped_matmul
-from jaxdecode.models.layers import DTYPES, LayerNorm, Linear, RMSNorm, activation
+from jaxdecode.models.layers import LayerNorm, Linear, RMSNorm, activation
+from jaxdecode.models.matrix import DTYPES
 
 
 class Experts(nnx.Module):

@@ -71,7 +71,7 @@ def _read(
 
 
 def _block(config: ModelConfig, weights: dict[str, jax.Array]) -> Any:
-    make = family_named(config.family).module.block
+    make = family_named(config.family).module().block
     graph, state = nnx.split(make(config, 0, "float32", rngs=None))
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     names = [

@@ -15,7 +15,7 @@ from jaxdecode.core import varying
 from jaxdecode.core.functions import Alike
 from jaxdecode.core.pytree import pytree, replace, static
 from jaxdecode.models.adapters import as_logits, check_sizes, with_rows
-from jaxdecode.models.layers import take_column
+from jaxdecode.models.columns import take_column
 
 
 @pytree

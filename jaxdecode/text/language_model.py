@@ -5,16 +5,14 @@ Every method turns its arguments into token ids and leaves the rest to `text.wri
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from jaxdecode.core import check
 from jaxdecode.core.protocol import Model
 from jaxdecode.core.shapes import Array, KeyLike, PerRow, TokenIds
-from jaxdecode.text.beams import TextHypothesis, search_texts
 from jaxdecode.text.chat_template import ChatTemplate
 from jaxdecode.text.conversation import Conversation, as_template
 from jaxdecode.text.errors import TokenizerError
-from jaxdecode.text.inspection import Inspection, inspect_text
 from jaxdecode.text.messages import Message
 from jaxdecode.text.options import (
     ANSWER_TOKENS,
@@ -33,6 +31,10 @@ from jaxdecode.text.prompting import encode_prompts, wrong_kind
 from jaxdecode.text.tokenizer import Tokenizer
 from jaxdecode.text.writing import TextRequest, generate_texts, stream_text
 from jaxdecode.transforms import Chain, Link, chain
+
+if TYPE_CHECKING:  # few programs search or inspect, and all of them start
+    from jaxdecode.text.beams import TextHypothesis
+    from jaxdecode.text.inspection import Inspection
 
 
 class LanguageModel:
@@ -249,7 +251,7 @@ class LanguageModel:
         *,
         parse_special: bool = False,
         **options: Unpack[BeamOptions],
-    ) -> list[TextHypothesis]:
+    ) -> "list[TextHypothesis]":
         """Search for the continuations of a text with the best scores.
 
         Args:
@@ -267,6 +269,8 @@ class LanguageModel:
           TypeError: as `generate`, for a list of prompts, and without `num_beams`.
           ValueError: as `generate` and `jaxdecode.beam_search`.
         """
+        from jaxdecode.text.beams import search_texts
+
         who = "LanguageModel.beam_search"
         check.names(who, options, ["parse_special", *BeamOptions.__annotations__])
         if not isinstance(prompt, str):
@@ -275,8 +279,7 @@ class LanguageModel:
         prompts = encode_prompts(who, tokenizer, prompt, parse_special)
         settings = without_pattern(options)
         settings |= {"eos_ids": self._ends(options), "pad_id": self.pad_id}
-        link = pattern_link(who, options, self)
-        if link is not None:
+        if (link := pattern_link(who, options, self)) is not None:
             settings["edits"] = chain(link, options.get("edits") or chain())
         return search_texts(self.model, tokenizer, prompts, **settings)[0]
 
@@ -289,7 +292,7 @@ class LanguageModel:
         beams: int = 0,
         parse_special: bool = False,
         **options: Unpack[TextOptions],
-    ) -> Inspection:
+    ) -> "Inspection":
         """Continue a text, and return it with what every link did at every step.
 
         The text is that of `generate`. The result shows itself in a notebook, and
@@ -314,6 +317,8 @@ class LanguageModel:
           TypeError: as `generate`, for a list of prompts, and for `what_if`.
           ValueError: as `generate`, and if the first row of logits is invalid.
         """
+        from jaxdecode.text.inspection import inspect_text
+
         if not isinstance(prompt, str):
             raise wrong_kind("LanguageModel.inspect", "prompt", "a str", prompt)
         beams = int(check.whole("LanguageModel.inspect", "beams", beams, low=0))

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from jaxdecode.core.shapes import PerRow, PhraseLists, TokenIds
-from jaxdecode.decode.beam import Scoring
-from jaxdecode.decode.beam.scoring import ScoreOfLength
 from jaxdecode.text.chat_template import ChatTemplate
 from jaxdecode.transforms import Chain, Link
+
+if TYPE_CHECKING:
+    from jaxdecode.decode.beam import Scoring
+    from jaxdecode.decode.beam.scoring import ScoreOfLength
 
 NEW_TOKENS = 64  # the default budget of a continuation
 ANSWER_TOKENS = 256  # the default budget of an answer in a conversation
@@ -102,7 +104,7 @@ class BeamOptions(TypedDict, total=False):
     num_return: int
     edits: Link | Chain | None
     eos_ids: TokenIds | None
-    scoring: Scoring | ScoreOfLength | None
+    scoring: "Scoring | ScoreOfLength | None"
     groups: int
     diversity: PerRow
     required: PhraseLists | None

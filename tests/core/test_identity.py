@@ -48,11 +48,18 @@ APART = [
     jnp.ones,
 ]
 HERE = """
+import sys
 import jax
 from jaxdecode.core.identity import identity
 from jaxdecode.core.platform import CPU
+from jaxdecode.models import SHAPES
+from jaxdecode.models.definition import Plan
+from jaxdecode.models.families.catalog import family_named
 from jaxdecode.transforms import TopK
-print(identity((CPU, {"b": 1, "a": {"x", "y", "z"}}, jax.tree.structure(TopK(3)))).hex())
+plan = Plan(family_named("llama").module, SHAPES["llama-3.2-1b"], "float32")
+parts = CPU, {"b": 1, "a": {"x", "y", "z"}}, jax.tree.structure(TopK(3)), plan
+print(identity(parts).hex())
+assert "flax" not in sys.modules
 """
 
 

@@ -1,7 +1,8 @@
 """A family that the package does not have: a llama whose logits are divided.
 
 It stands for what a person would add: one file with the whole record, and one line in
-`catalog.FAMILIES`. Granite models have such a divisor.
+`catalog.FAMILIES`, here `LINE`. Granite models have such a divisor. `HALVED` is the same
+family with blocks of its own.
 """
 
 import dataclasses
@@ -11,7 +12,9 @@ from jaxdecode.models import Llama, ModelConfig
 from jaxdecode.models.config import LLAMA_TRAITS, Traits, positive
 from jaxdecode.models.families import Architecture, Family, Format
 from jaxdecode.models.families import llama as kind
+from jaxdecode.models.llama import LlamaBlock
 
+LINE = {"scaled": "tests.weights.scaled_llama:SCALED"}
 TRAITS = dataclasses.replace(
     LLAMA_TRAITS, name="scaled", switches=(*LLAMA_TRAITS.switches, "logits_scaling")
 )
@@ -42,6 +45,25 @@ class ScaledLlama(Llama):
         return logits / self.config.logits_scaling, cache
 
 
+class HalvedBlock(LlamaBlock):
+    """A block that adds half of what a llama's adds."""
+
+    def __call__(self, x, where, cache, layer):
+        longer, cache = super().__call__(x, where, cache, layer)
+        return (x + longer) / 2, cache
+
+
+class HalvedLlama(ScaledLlama):
+    """A llama of such blocks."""
+
+    block = HalvedBlock
+
+
+def module():
+    """Return the nnx module."""
+    return ScaledLlama
+
+
 def from_json(raw):
     return kind.from_json(kind.PLAIN, raw) | {
         "logits_scaling": raw.get("logits_scaling", 1.0)
@@ -57,7 +79,7 @@ def from_gguf(keys):
 SCALED = Family(
     traits=TRAITS,
     config=ScaledConfig,
-    module=ScaledLlama,
+    module=module,
     architectures=(
         Architecture(
             name="scaled",
@@ -76,3 +98,4 @@ SCALED = Family(
         ),
     ),
 )
+HALVED = dataclasses.replace(SCALED, module=lambda: HalvedLlama)

@@ -110,6 +110,11 @@ class Gemma(Llama):
         return capped(logits, self.config.logit_cap)
 
 
+def module() -> type[Gemma]:
+    """Return the nnx module."""
+    return Gemma
+
+
 NAMES = {
     "attention_out_norm": "post_attention_layernorm",
     "mlp_norm": "pre_feedforward_layernorm",
@@ -240,7 +245,7 @@ def _group(name: str, group: Any) -> dict[str, Any]:
 GEMMA = Family(
     traits=TRAITS,
     config=GemmaConfig,
-    module=Gemma,
+    module=module,
     architectures=(
         Architecture(
             name="gemma2",

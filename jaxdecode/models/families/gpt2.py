@@ -7,14 +7,16 @@ saved.
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxdecode.models import gpt2
 from jaxdecode.models.config import GPT2_TRAITS, ModelConfig
 from jaxdecode.models.families.gguf_keys import GGUFKeys, sizes
 from jaxdecode.models.families.json_options import layer_count, need
 from jaxdecode.models.families.record import Architecture, Family, Format, Naming
 from jaxdecode.models.families.storage import conv1d, one_of_three
+
+if TYPE_CHECKING:
+    from jaxdecode.models import gpt2
 
 FOLDER = Naming(
     names={
@@ -93,10 +95,17 @@ def from_gguf(keys: GGUFKeys) -> dict[str, Any]:
     }
 
 
+def module() -> "type[gpt2.GPT2]":
+    """Return the nnx module, imported here because Flax comes with it."""
+    from jaxdecode.models import gpt2
+
+    return gpt2.GPT2
+
+
 GPT2 = Family(
     traits=GPT2_TRAITS,
     config=ModelConfig,
-    module=gpt2.GPT2,
+    module=module,
     architectures=(
         Architecture(
             name="gpt2",

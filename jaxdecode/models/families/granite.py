@@ -99,6 +99,11 @@ class Granite(Llama):
         return logits / self.config.logit_divisor
 
 
+def module() -> type[Granite]:
+    """Return the nnx module."""
+    return Granite
+
+
 VARIANT = kind.Variant(attention_bias=True, mlp_bias=True, kv_heads_default=True)
 
 
@@ -129,7 +134,7 @@ def from_gguf(keys: GGUFKeys) -> dict[str, Any]:
 GRANITE = Family(
     traits=TRAITS,
     config=GraniteConfig,
-    module=Granite,
+    module=module,
     architectures=(
         Architecture(
             name="granite",

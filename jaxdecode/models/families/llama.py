@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from jaxdecode.models.families.json_options import layer_count, need, number
 from jaxdecode.models.families.record import Architecture, Family, Format, Naming
 from jaxdecode.models.families.rope_options import Rope, longest, read_rope
 from jaxdecode.models.families.storage import paired
-from jaxdecode.models.llama import Llama
 from jaxdecode.models.rope import frequencies
+
+if TYPE_CHECKING:
+    from jaxdecode.models.llama import Llama
 
 FOLDER = Naming(
     names={
@@ -341,6 +343,13 @@ def architecture(
     )
 
 
+def module() -> "type[Llama]":
+    """Return the nnx module, imported here because Flax comes with it."""
+    from jaxdecode.models.llama import Llama
+
+    return Llama
+
+
 PLAIN = Variant(
     attention_bias=True, mlp_bias=True, kv_heads_default=True, gguf_window=True
 )
@@ -352,7 +361,7 @@ QWEN3 = Variant(
 LLAMA = Family(
     traits=LLAMA_TRAITS,
     config=ModelConfig,
-    module=Llama,
+    module=module,
     architectures=(
         architecture("llama", "LlamaForCausalLM", PLAIN, PAIRED_GGUF),
         architecture("mistral", "MistralForCausalLM", MISTRAL),

@@ -92,6 +92,11 @@ class Mixture(Llama):
     block = MixtureBlock
 
 
+def module() -> type[Mixture]:
+    """Return the nnx module."""
+    return Mixture
+
+
 def naming(router: str, gate: str, up: str, down: str) -> Naming:
     """Return the names of a folder's tensors, given those of the experts."""
     names = {
@@ -229,7 +234,7 @@ COUNTS = ("num_local_experts", "num_experts")
 MIXTURE = Family(
     traits=TRAITS,
     config=MixtureConfig,
-    module=Mixture,
+    module=module,
     architectures=(
         Architecture(
             name="mixtral",

@@ -81,6 +81,11 @@ class Olmo2(Llama):
     block = Olmo2Block
 
 
+def module() -> type[Olmo2]:
+    """Return the nnx module."""
+    return Olmo2
+
+
 FOLDER = dataclasses.replace(
     kind.FOLDER,
     names={
@@ -101,7 +106,7 @@ VARIANT = kind.Variant(attention_bias=True, kv_heads_default=True, eps=1e-5)
 OLMO2 = Family(
     traits=TRAITS,
     config=Olmo2Config,
-    module=Olmo2,
+    module=module,
     architectures=(
         Architecture(
             name="olmo2",

@@ -17,7 +17,6 @@ from jaxdecode.models.families.errors import CheckpointError
 from jaxdecode.models.families.gguf_keys import GGUFKeys
 from jaxdecode.models.families.record import Architecture, Family, Format
 from jaxdecode.models.families.storage import fused_rows
-from jaxdecode.models.llama import Llama
 from jaxdecode.models.rope_scaling import RopeScaling
 
 TRAITS = dataclasses.replace(
@@ -102,7 +101,7 @@ VARIANT = kind.Variant(
 PHI3 = Family(
     traits=TRAITS,
     config=Phi3Config,
-    module=Llama,
+    module=kind.module,
     architectures=(
         Architecture(
             name="phi3",

@@ -7,12 +7,14 @@ weights floor finds the record that a checkpoint names, and does the reading.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jaxdecode.models.config import ModelConfig, Traits
-from jaxdecode.models.decoder import Decoder
 from jaxdecode.models.families.gguf_keys import GGUFKeys
 from jaxdecode.models.families.storage import Rule, as_stored
+
+if TYPE_CHECKING:
+    from jaxdecode.models.decoder import Decoder
 
 Description = TypeVar("Description")
 
@@ -82,13 +84,15 @@ class Family:
       traits: what a config must know of it, its name included.
       config: the class of its configs: `ModelConfig`, or a subclass whose `families`
         has `traits` and which adds the switches that only this family has.
-      module: the nnx module, made from `(config, dtype=..., rngs=...)`.
+      module: returns the class of the nnx module, made from `(config, dtype=...,
+        rngs=...)`. A function with a name, by which programs are found on disk; if it
+        imports the class, a program that is found needs no Flax.
       architectures: what checkpoints of the family call themselves.
     """
 
     traits: Traits
     config: type[ModelConfig]
-    module: type[Decoder]
+    module: "Callable[[], type[Decoder]]"
     architectures: tuple[Architecture, ...] = ()
 
     @property

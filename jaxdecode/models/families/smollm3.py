@@ -14,7 +14,6 @@ from jaxdecode.models.families.errors import CheckpointError
 from jaxdecode.models.families.gguf_keys import GGUFKeys, layers_of
 from jaxdecode.models.families.json_options import layer_count
 from jaxdecode.models.families.record import Architecture, Family, Format
-from jaxdecode.models.llama import Llama
 
 TRAITS = dataclasses.replace(
     LLAMA_TRAITS, name="smollm3", switches=(*LLAMA_TRAITS.switches, "unrotated_layers")
@@ -108,7 +107,7 @@ def from_gguf(keys: GGUFKeys) -> dict[str, Any]:
 SMOLLM3 = Family(
     traits=TRAITS,
     config=SmolLM3Config,
-    module=Llama,
+    module=kind.module,
     architectures=(
         Architecture(
             name="smollm3",

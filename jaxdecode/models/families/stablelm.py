@@ -74,6 +74,11 @@ class StableLM(Llama):
     last_norm = LayerNorm
 
 
+def module() -> type[StableLM]:
+    """Return the nnx module."""
+    return StableLM
+
+
 VARIANT = kind.Variant(
     kv_heads_default=False,
     rotary_part=0.25,
@@ -102,7 +107,7 @@ def from_gguf(keys: GGUFKeys) -> dict[str, Any]:
 STABLELM = Family(
     traits=TRAITS,
     config=StableLMConfig,
-    module=StableLM,
+    module=module,
     architectures=(
         Architecture(
             name="stablelm",

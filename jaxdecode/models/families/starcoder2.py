@@ -54,6 +54,11 @@ class Starcoder2(Llama):
     last_norm = LayerNorm
 
 
+def module() -> type[Starcoder2]:
+    """Return the nnx module."""
+    return Starcoder2
+
+
 FOLDER = dataclasses.replace(
     kind.FOLDER,
     names={**kind.FOLDER.names, "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"},
@@ -79,7 +84,7 @@ def from_json(raw: Mapping[str, Any]) -> dict[str, Any]:
 STARCODER2 = Family(
     traits=TRAITS,
     config=Starcoder2Config,
-    module=Starcoder2,
+    module=module,
     architectures=(
         Architecture(
             name="starcoder2",

@@ -1,0 +1,51 @@
+"""A start that finds its program and its weights on disk imports only what it needs."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.weights.makers import GOLDEN
+
+SLOW = {"flax", "optax", "jaxdecode.decode.beam", "jaxdecode.text.inspection"}
+GENERATE = f"""
+import sys
+from jaxdecode.cli.main import main
+command = ["generate", "Once upon a time", "--model", sys.argv[1], "--dtype", sys.argv[2]]
+code = main([*command, "--seed", "7", "--max-new-tokens", "5"])
+print(*sorted({SLOW} & set(sys.modules)))
+sys.exit(code)
+"""
+LIBRARY = f"""
+import sys
+import jaxdecode, jaxdecode.models, jaxdecode.text
+print(*sorted({SLOW} & set(sys.modules)))
+print(jaxdecode.models.Llama.__name__, "flax" in sys.modules)
+"""
+
+
+def run(program, *argv, **environment):
+    """Return what a process prints, whose cache folder may be given."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, argv)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Without XLA's optimizations programs cannot be written down.
+@pytest.mark.optimized
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_warm_start_makes_no_module_and_does_not_import_flax(tmp_path, dtype):
+    path = GOLDEN / "tiny_llama_gguf" / "tiny_llama-Q8_0.gguf"
+    cache = {"JAXDECODE_CACHE": str(tmp_path)}
+    cold, warm = (run(GENERATE, path, dtype, **cache) for _ in range(2))
+    assert cold == warm.removesuffix("\n") + "flax optax\n"
+
+
+def test_the_library_is_imported_without_flax():
+    assert run(LIBRARY) == "\nLlama True\n"
