@@ -34,6 +34,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from jaxdecode.core.numerics import NEG_INF
+from jaxdecode.models.soft_cap import capped
 
 ROWS = 16  # fewest of a product in the tensor cores
 COLUMNS = 128  # of a block
@@ -127,85 +128,99 @@ def _kernel(
 ) -> None:
     (columns, size), numbers = k_ref.shape, k_ref.dtype
     rows, kv, own = max(ROWS, pl.next_power_of_2(group)), pl.program_id(1), own_ref[...]
-    row = jnp.arange(rows)
-    queries = pl.ds(kv * group, rows)
-    sides = pl.ds(0, size // 2), pl.ds(size // 2, size // 2)
-    last = jnp.minimum(own, columns)
+    halves = pl.ds(0, size // 2), pl.ds(size // 2, size // 2)
+    real = jnp.arange(rows) < group
+    turn = cos_ref[...], sin_ref[...]
 
-    def loaded(ref, *where, there):
-        """Return rows of half of the numbers, zeros where they are not there."""
-        mask = jnp.broadcast_to(there[..., None], (*there.shape, size // 2))
-        return triton.load(ref.at[where], mask=mask, other=0.0)
-
-    def of_token(head):
-        return [jnp.sum(heads_ref[:, head, side], axis=0) for side in sides]
-
-    def rotated(left, right):
-        cos, sin = cos_ref[...], sin_ref[...]
-        if left.ndim == 2:
-            cos, sin = cos[None, :], sin[None, :]
-        return left * cos - right * sin, right * cos + left * sin
-
-    def score(q, k):
-        products = [pl.dot(a, b, trans_b=True) for a, b in zip(q, k, strict=True)]
-        return capped(products[0] + products[1])
-
-    def capped(scores):
-        return scores if cap is None else cap * jnp.tanh(scores / cap)
-
-    real = row < group
-    parts = pl.ds(0, heads_ref.shape[0])
-    there = jnp.broadcast_to(real[None, :], (heads_ref.shape[0], rows))
-    q = [loaded(heads_ref, parts, queries, side, there=there) for side in sides]
-    q = rotated(*(jnp.sum(half, axis=0) for half in q))
+    q = _rotated(_heads(heads_ref, pl.ds(kv * group, rows), real, halves), *turn)
     q = [(half * scale).astype(numbers) for half in q]
     key = group * heads + kv
-    new_k = [half.astype(numbers) for half in rotated(*of_token(key))]
-    new_v = [half.astype(numbers) for half in of_token(key + heads)]
+    new_k = _rotated(_head(heads_ref, key, halves), *turn)
+    new_k = [half.astype(numbers) for half in new_k]
+    new_v = [half.astype(numbers) for half in _head(heads_ref, key + heads, halves)]
+
+    last = jnp.minimum(own, columns)
 
     def visit(index, carry):
-        top, total, mixed = carry
+        block = pl.ds(index * COLUMNS, COLUMNS)
         column = index * COLUMNS + jnp.arange(COLUMNS)
         seen = column < last
         if window is not None:
             seen &= column > own - window
-        block = pl.ds(index * COLUMNS, COLUMNS)
         k, v = (
-            [loaded(ref, block, s, there=seen) for s in sides] for ref in (k_ref, v_ref)
+            [_loaded(ref, block, half, there=seen) for half in halves]
+            for ref in (k_ref, v_ref)
         )
-        scores = jnp.where(seen[None, :], score(q, k), NEG_INF)
-        new = jnp.maximum(top, jnp.max(scores, axis=1))
-        weights, kept = jnp.exp(scores - new[:, None]), jnp.exp(top - new)
-        total = total * kept + jnp.sum(weights, axis=1)
-        weights = weights.astype(numbers)
-        mixed = [
-            m * kept[:, None] + pl.dot(weights, x)
-            for m, x in zip(mixed, v, strict=True)
-        ]
-        return new, total, mixed
+        return _visited(carry, q, k, v, seen, cap)
 
-    # From the token's own column on the maximum is finite.
-    own_scores = [
-        jnp.sum(a.astype(jnp.float32) * b[None, :].astype(jnp.float32), axis=1)
-        for a, b in zip(q, new_k, strict=True)
-    ]
-    start = (
-        capped(own_scores[0] + own_scores[1]),
-        jnp.ones((rows,), jnp.float32),
-        [
-            jnp.broadcast_to(x[None, :], (rows, size // 2)).astype(jnp.float32)
-            for x in new_v
-        ],
-    )
     first = 0 if window is None else jnp.maximum(own - window + 1, 0) // COLUMNS
+    start = _own_column(q, new_k, new_v, cap)
     _, total, mixed = lax.fori_loop(first, pl.cdiv(last, COLUMNS), visit, start)
 
     # Nobody reads this column here, so that there is no order to keep.
     at = pl.ds(jnp.minimum(own, columns - 1), 1)
     fits = jnp.full((1, size // 2), own < columns)
     real = jnp.broadcast_to(real[:, None], (rows, size // 2))
-    for half, side in enumerate(sides):
-        result = (mixed[half] / total[:, None]).astype(mixed_ref.dtype)
-        triton.store(mixed_ref.at[pl.ds(0, rows), side], result, mask=real)
-        triton.store(k_out_ref.at[at, side], new_k[half][None, :], mask=fits)
-        triton.store(v_out_ref.at[at, side], new_v[half][None, :], mask=fits)
+    for i, half in enumerate(halves):
+        result = (mixed[i] / total[:, None]).astype(mixed_ref.dtype)
+        triton.store(mixed_ref.at[pl.ds(0, rows), half], result, mask=real)
+        triton.store(k_out_ref.at[at, half], new_k[i][None, :], mask=fits)
+        triton.store(v_out_ref.at[at, half], new_v[i][None, :], mask=fits)
+
+
+def _loaded(ref: Any, *where: Any, there: jax.Array) -> jax.Array:
+    """Return half of the numbers of heads, zeros for those that are not `there`."""
+    mask = jnp.broadcast_to(there[..., None], (*there.shape, where[-1].size))
+    return triton.load(ref.at[where], mask=mask, other=0.0)
+
+
+def _heads(ref: Any, which: Any, real: jax.Array, halves: Any) -> list[jax.Array]:
+    """Return heads, halves of [rows, D / 2], their parts summed; zeros if not `real`."""
+    parts = ref.shape[0]
+    there = jnp.broadcast_to(real[None, :], (parts, *real.shape))
+    loaded = [_loaded(ref, pl.ds(0, parts), which, x, there=there) for x in halves]
+    return [jnp.sum(half, axis=0) for half in loaded]
+
+
+def _head(ref: Any, which: jax.Array, halves: Any) -> list[jax.Array]:
+    """Return a head, halves of [D / 2], its parts summed."""
+    return [jnp.sum(ref[:, which, half], axis=0) for half in halves]
+
+
+def _rotated(halves: list[jax.Array], cos: jax.Array, sin: jax.Array):
+    """Return the halves of heads turned by the angles of their numbers."""
+    left, right = halves
+    if left.ndim == 2:
+        cos, sin = cos[None, :], sin[None, :]
+    return left * cos - right * sin, right * cos + left * sin
+
+
+def _own_column(q: Any, k: Any, v: Any, cap: float | None) -> Any:
+    """Return maximum, sum and mix with the token's own column, which it always sees."""
+    products = [
+        jnp.sum(a.astype(jnp.float32) * b[None, :].astype(jnp.float32), axis=1)
+        for a, b in zip(q, k, strict=True)
+    ]
+    alone = [
+        jnp.broadcast_to(half[None, :], (q[0].shape[0], *half.shape)) for half in v
+    ]
+    mixed = [half.astype(jnp.float32) for half in alone]
+    return capped(products[0] + products[1], cap), jnp.ones_like(products[0]), mixed
+
+
+def _visited(carry: Any, q: Any, k: Any, v: Any, seen: Any, cap: float | None) -> Any:
+    """Return maximum, sum and mix with a block; columns not `seen` have no weight."""
+    top, total, mixed = carry
+    products = [pl.dot(a, b, trans_b=True) for a, b in zip(q, k, strict=True)]
+    scores = capped(products[0] + products[1], cap)
+    scores = jnp.where(seen[None, :], scores, NEG_INF)
+    # The maximum is finite from the own column on.
+    new = jnp.maximum(top, jnp.max(scores, axis=1))
+    weights, kept = jnp.exp(scores - new[:, None]), jnp.exp(top - new)
+    total = total * kept + jnp.sum(weights, axis=1)
+    weights = weights.astype(k[0].dtype)
+    mixed = [
+        old * kept[:, None] + pl.dot(weights, half)
+        for old, half in zip(mixed, v, strict=True)
+    ]
+    return new, total, mixed
