@@ -24,7 +24,7 @@ from jaxdecode.text.options import ANSWER_TOKENS, NEW_TOKENS
 from jaxdecode.text.patterns import has_pattern, with_pattern
 from jaxdecode.text.prompting import encode_prompts
 from jaxdecode.text.stopping import Stopping, as_stopping
-from jaxdecode.transforms import Chain, Link
+from jaxdecode.transforms import Chain, Link, as_chain
 from jaxdecode.transforms.sequence_table import checked_sequences
 
 WHO = "Engine.submit"
@@ -138,7 +138,9 @@ def as_asked(
         [tokens],
         None,
         {
-            "sampler": sampler,
+            # All links of `joint`, neutral or not: requests with and without a sampler
+            # share a pool.
+            "sampler": as_chain(sampler),
             "max_new_tokens": budget,
             "eos_ids": lm.eos_ids if ends is None else ends,
             "observe": options.get("observe", ()),
