@@ -44,8 +44,9 @@ def main() -> None:
         later = first - medians["compile"] + medians["from the cache"]
         totals = {"first start, s": first, "later start, s": later}
         rows.append(row | totals | {"kept program, MB": size[dtype]})
+    sampler = "no-sampler" if options.no_sampler else None
     measure.report(
-        "compile_time" if options.shape is None else f"compile_time-{options.shape}",
+        "-".join(filter(None, ("compile_time", options.shape, sampler))),
         rows,
         batch=options.batch,
         context=options.context,
@@ -64,6 +65,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtypes", nargs="+", default=list(PRECISIONS))
     parser.add_argument("--shape", choices=list(SHAPES), help="random weights instead")
+    parser.add_argument(
+        "--no-sampler", action="store_true", help="not the joint one: no links at all"
+    )
     parser.add_argument("--no-save", action="store_true")
     measure.plot_option(parser)
     return parser.parse_args()
@@ -86,7 +90,8 @@ def _round(options: argparse.Namespace, dtype: str) -> tuple[dict[str, float], f
 def _stages(options: argparse.Namespace, model: Any) -> dict[str, float]:
     jax.clear_caches()
     prompts = random_prompts(model.vocab_size, options.batch, options.context)
-    sampler, times = jd.joint(**SAMPLER), [time.perf_counter()]
+    sampler = None if options.no_sampler else jd.joint(**SAMPLER)
+    times = [time.perf_counter()]
     traced = trace(
         model, prompts, 0, sampler=sampler, max_new_tokens=options.new_tokens
     )
