@@ -55,11 +55,11 @@ def asks(count, *, seed=0, samples=3, prefix=""):
     for index in range(count):
         letters = rng.choice(list(WORDS), rng.integers(1, 28 - len(prefix)))
         options = {
-            "sampler": jd.joint(
-                temperature=float(rng.uniform(0.3, 1.7)),
-                top_k=int(rng.integers(0, 20)),
-                top_p=float(rng.uniform(0.5, 1.0)),
-                frequency_penalty=float(rng.uniform(-0.5, 0.5)),
+            # Half as large a program as the joint sampler, which is served in batches.
+            "sampler": jd.chain(
+                jd.FrequencyPenalty(float(rng.uniform(-0.5, 0.5))),
+                jd.Temperature(float(rng.uniform(0.3, 1.7))),
+                jd.TopK(int(rng.integers(0, 20))),
             ),
             "max_new_tokens": int(rng.integers(1, NEW_TOKENS + 1)),
             "num_samples": int(rng.integers(1, samples + 1)),

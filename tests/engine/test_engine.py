@@ -28,6 +28,7 @@ from tests.text.tiny_texts import MESSAGES
 from tests.text.tiny_texts import language_model as spaced_language_model
 
 ASKED = asks(14)
+# A bag's rows, too, have each its own cache, length and tables.
 LLAMA = pytest.param("llama", marks=pytest.mark.slow)
 
 
@@ -51,7 +52,7 @@ def test_the_texts_are_those_of_the_language_model():
         assert texts[:2] == wanted[: len(texts)]
 
 
-@pytest.mark.parametrize("kind", ["bag", "llama"])
+@pytest.mark.parametrize("kind", ["bag", LLAMA])
 def test_order_neighbours_chunks_and_reading_change_no_bit(kind):
     wanted = written(run(ASKED, kind=kind))
     shuffled = random.Random(3).sample(ASKED, len(ASKED))
@@ -113,10 +114,14 @@ def other_chains():
     ]
 
 
-@pytest.mark.parametrize("pools", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_requests_of_other_structures_are_answered_as_if_alone(pools):
+# Three structures, one more than there are pools, and both chains of one of them: each
+# of the other structures is two programs more.
+@pytest.mark.parametrize(
+    ("pools", "count"), [pytest.param(1, 6, marks=pytest.mark.slow), (2, 4)]
+)
+def test_requests_of_other_structures_are_answered_as_if_alone(pools, count):
     rng = random.Random(pools)
-    chains = other_chains()
+    chains = other_chains()[:count]
     asked = [
         Ask(i, "hello", i, {"sampler": chain, "max_new_tokens": 5 + i % 4})
         for i, chain in enumerate(chains * 3)

@@ -18,7 +18,16 @@ from tests.models.model_cases import (
     tokens_of,
 )
 
-EVERY = pytest.mark.parametrize("case", CASES)
+# Each switch is tried soon in one of the cases; these hold those of the others.
+SOON = ("grouped", "all_biases", "qwen3", "mistral", "two_rotary_bases", "llama3_rope")
+SOON += ("gpt2", "gpt2_scale_by_layer")
+EVERY = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[] if case in SOON else [pytest.mark.slow])
+        for case in CASES
+    ],
+)
 SOME = pytest.mark.parametrize("case", ["grouped", "mistral", "gpt2"])
 
 

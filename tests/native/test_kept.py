@@ -70,9 +70,9 @@ def test_a_library_of_another_user_is_not_believed(sealed, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def built(tmp_path_factory, quick_cc):
     folder = tmp_path_factory.mktemp("built")
-    assert said_by_another_process(folder) == ""
+    assert said_by_another_process(folder, CC=quick_cc) == ""
     return folder
 
 
@@ -84,7 +84,9 @@ def built(tmp_path_factory):
         *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("foreign", "linked")),
     ],
 )
-def test_a_library_is_built_again_if_it_is_not_believed(tmp_path, built, damage):
+def test_a_library_is_built_again_if_it_is_not_believed(
+    tmp_path, built, quick_cc, damage
+):
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     (made,) = (tmp_path / "native").glob("kernels-*.so")
     first = made.stat()
@@ -98,7 +100,7 @@ def test_a_library_is_built_again_if_it_is_not_believed(tmp_path, built, damage)
         os.chown(made, 12345, -1)
     elif damage == "foreign":
         made.chmod(0o666)
-    assert said_by_another_process(tmp_path) == ""
+    assert said_by_another_process(tmp_path, CC=quick_cc) == ""
     assert is_whole(made)
     kept = made.stat().st_ino == first.st_ino
     assert kept == (damage == "none")
@@ -106,14 +108,14 @@ def test_a_library_is_built_again_if_it_is_not_believed(tmp_path, built, damage)
 
 
 @needs_kernels
-def test_the_compiler_may_come_with_a_wrapper_and_arguments(tmp_path):
+def test_the_compiler_may_come_with_a_wrapper_and_arguments(tmp_path, quick_cc):
     seen = tmp_path / "seen"
     wrapper = tmp_path / "my ccache"
     wrapper.write_text(f'#!/bin/sh\necho "$1" "$2" > "{seen}"\nexec "$@"\n')
     wrapper.chmod(0o755)
-    asked = f"'{wrapper}' cc -fno-common"
+    asked = f"'{wrapper}' {quick_cc} -fno-common"
     assert said_by_another_process(tmp_path / "cache", CC=asked) == ""
-    assert seen.read_text() == "cc -fno-common\n"
+    assert seen.read_text() == f"{quick_cc} -fno-common\n"
 
 
 @pytest.mark.parametrize("asked", ["'cc", "no-such-ccache gcc", "''"])

@@ -37,17 +37,29 @@ def _cases():
 CASES = list(_cases())
 
 
+def _traced():
+    """Return {class: {parameter: a good value}} for what is traced in any case of it."""
+    found = {}
+    for kind, _, name in (case.values for case in CASES):
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        found.setdefault(kind, {})[name] = fields[name].default
+    return found
+
+
+TRACED = _traced()
+
+
 @pytest.fixture(scope="module")
 def program_of():
-    """Return what makes a program of one link; values of one parameter share it."""
+    """Return what makes a program of one link; values of its parameters share it."""
     programs = {}
 
-    def program_of(kind, name, others):
-        def run(value):
-            link, keys = kind(**others, **{name: value}), [1, 2, 3]
+    def program_of(kind, traced, others):
+        def run(values):
+            link, keys = kind(**others, **values), [1, 2, 3]
             return jd.sample(link, LOGITS, keys), jd.apply(link, LOGITS, key=keys)
 
-        return programs.setdefault((kind, name, repr(others)), jax.jit(run))
+        return programs.setdefault((kind, *traced, repr(others)), jax.jit(run))
 
     return program_of
 
@@ -56,8 +68,10 @@ def program_of():
 def test_a_row_with_a_traced_parameter_out_of_range_is_invalid(
     kind, arguments, name, program_of
 ):
-    others = {key: value for key, value in arguments.items() if key != name}
-    drawn, processed = program_of(kind, name, others)(arguments[name])
+    traced = TRACED[kind]
+    values = {key: arguments.get(key, value) for key, value in traced.items()}
+    others = {key: value for key, value in arguments.items() if key not in traced}
+    drawn, processed = program_of(kind, traced, others)(values)
     assert drawn.tolist() == [-1, -1, -1]
     assert np.isnan(processed).all()
 

@@ -87,7 +87,9 @@ def test_its_switch_is_read_from_a_folder_and_reaches_the_logits(folder, tmp_pat
 
 
 @pytest.mark.usefixtures("one_more_family")
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param("float32", marks=pytest.mark.slow), "int8"]
+)
 def test_it_generates_the_token_its_logits_name(folder, dtype):
     model = load_model(folder, dtype).model
     out = jd.generate(model, [PROMPT], jax.random.key(0), sampler=jd.TopK(1),
