@@ -16,8 +16,9 @@ PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11]]
 GIVEN = [[3, 1, 4, 1, 5, 9, 2], [6], [5, 3, 5, 8, 9]]
 SAMPLERS = {
     "none": None,
-    "links with a history": jd.joint(
-        top_k=9, temperature=0.7, repetition_penalty=1.2, frequency_penalty=0.4
+    "links with a history": jd.chain(
+        *(jd.RepetitionPenalty(1.2), jd.FrequencyPenalty(0.4)),
+        *(jd.TopK(9), jd.Temperature(0.7)),
     ),
 }
 # The quick cases have the links: what they do comes on top of what is done without.
