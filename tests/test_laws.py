@@ -10,19 +10,27 @@ from jaxdecode.core.pytree import pytree
 from jaxdecode.testing import LAWS, Case, count_compiles, laws
 from tests.link_cases import CASES, MATCHING
 
-# Each is a program of its own. A window does not know the edits in front of it: two of
-# them, and each kind of truncation, are drawn from windows soon.
+# Each is a program of its own, or many. A window does not know the edits in front of it:
+# two of them are drawn from windows soon, and each way of knowing that one is whole.
 WINDOW, EAGER = "a window is the sorted row", "eager is compiled"
-EDITS = ("RepetitionPenalty", "LogitBias")
-VARIANTS = ("TopK", "Typical exact", "Mirostat 1")
+WINDOWS = ("RepetitionPenalty", "LogitBias", "TopK ties", "TopP", "MinP", "EtaCutoff")
+WINDOWS += (
+    "Typical",
+    "TopH",
+    "TopNSigma",
+    "TailFree",
+    "XTC",
+    "Mirostat 2",
+    "AdaptiveP",
+)
+EAGERS = ("TopK", "TopP", "FrequencyPenalty window", "LogitBias", "DRY", "Mirostat 2")
+SOON = {WINDOW: WINDOWS, EAGER: EAGERS}
 
 
 def with_laws():
     for law in LAWS:
-        for name, case in (CASES | MATCHING).items():
-            edit = isinstance(case.link, jd.Edit) and name not in EDITS
-            later = law == WINDOW and (edit or name in VARIANTS)
-            later |= law == EAGER and name in ("Mirostat 1", "Matches")
+        for name in CASES | MATCHING:
+            later = name not in SOON.get(law, CASES | MATCHING)
             yield pytest.param(law, name, marks=[pytest.mark.slow] if later else [])
 
 

@@ -95,10 +95,10 @@ def kernel_llama(dtype):
     return build(config, random_params(config, 0), dtype=dtype)
 
 
+# Counts, a history, a table, ends, a sorted row, a coin, a row's own spread, a memory.
 EVERY_KIND = (
-    *(jd.RepetitionPenalty(1.2), jd.FrequencyPenalty(0.3), jd.DRY(0.8)),
-    *(jd.NoRepeatNGram(3), jd.LogitBias({3: -1.0}), jd.MinNewTokens(2, [3])),
-    *(jd.TopK(20), jd.Typical(0.9), jd.TopP(0.95), jd.XTC(0.1, 0.5)),
+    *(jd.RepetitionPenalty(1.2), jd.DRY(0.8), jd.LogitBias({3: -1.0})),
+    *(jd.MinNewTokens(2, [3]), jd.TopP(0.95), jd.XTC(0.1, 0.5)),
     *(jd.DynamicTemperature(0.5, 1.5), jd.Mirostat(3.0, 0.1)),
 )
 
@@ -230,6 +230,13 @@ CASES = {
     "links of every kind": generating(
         tiny.bag, sampler=jd.chain(*EVERY_KIND), loop="scan"
     ),
+    "more links": generating(
+        tiny.bag,
+        sampler=jd.chain(
+            *(jd.FrequencyPenalty(0.3), jd.NoRepeatNGram(3)),
+            *(jd.TopK(20), jd.Typical(0.9)),
+        ),
+    ),
     "a link with a memory": generating(tiny.bag, sampler=jd.Mirostat(3.0, 0.1)),
     "an edit after a truncation": generating(
         tiny.bag, sampler=jd.chain(jd.TopK(9), jd.PresencePenalty(0.5))
@@ -253,7 +260,7 @@ CASES = {
 }
 # What has a neighbour among the others that takes the same way through the code.
 LATER = (
-    *("joint", "plain", "greedy", "a link with a memory"),
+    *("joint", "plain", "greedy", "more links", "a link with a memory"),
     *("an edit after a truncation", "several samples", "a recurrent model"),
     *("kernels in bfloat16", "stochastic beams", "scores under a sampler"),
 )

@@ -8,7 +8,6 @@ import jaxdecode as jd
 from tests import tiny
 from tests.reference.joint import joint_row
 
-SETTINGS = 100
 STEPS = 7
 
 
@@ -44,20 +43,22 @@ def random_settings(rng):
 
 @pytest.mark.optimized
 @pytest.mark.parametrize(
-    "model",
+    ("model", "count"),
     [
-        pytest.param(tiny.llama(), id="llama"),
-        pytest.param(tiny.bag(kind=tiny.Opaque), id="opaque", marks=pytest.mark.slow),
+        pytest.param(tiny.llama(), 20, id="llama"),
+        pytest.param(tiny.llama(), 50, id="more llama", marks=pytest.mark.slow),
+        pytest.param(
+            tiny.bag(kind=tiny.Opaque), 50, id="opaque", marks=pytest.mark.slow
+        ),
     ],
 )
-def test_the_loop_draws_what_a_plain_reference_draws(model):
+def test_the_loop_draws_what_a_plain_reference_draws(model, count):
     rng = np.random.default_rng(20261)
-    rows = SETTINGS // 2
-    settings = [random_settings(rng) for _ in range(rows)]
+    settings = [random_settings(rng) for _ in range(count)]
     prompts = [
         rng.integers(0, tiny.VOCAB, rng.integers(1, 14)).tolist() for _ in settings
     ]
-    seeds = rng.integers(0, 2**32, rows).tolist()
+    seeds = rng.integers(0, 2**32, count).tolist()
     eos = [int(rng.integers(tiny.VOCAB))]
     logits, wanted = tiny.forward(model), []
     for prompt, seed, setting in zip(prompts, seeds, settings, strict=True):

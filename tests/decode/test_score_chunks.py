@@ -17,8 +17,7 @@ GIVEN = [[3, 1, 4, 1, 5, 9, 2], [6], [5, 3, 5, 8, 9]]
 SAMPLERS = {
     "none": None,
     "links with a history": jd.chain(
-        *(jd.RepetitionPenalty(1.2), jd.FrequencyPenalty(0.4)),
-        *(jd.TopK(9), jd.Temperature(0.7)),
+        *(jd.FrequencyPenalty(0.4), jd.TopK(9), jd.Temperature(0.7))
     ),
 }
 # The quick cases have the links: what they do comes on top of what is done without.

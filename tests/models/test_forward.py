@@ -28,7 +28,9 @@ EVERY = pytest.mark.parametrize(
         for case in CASES
     ],
 )
-SOME = pytest.mark.parametrize("case", ["grouped", "mistral", "gpt2"])
+SOME = pytest.mark.parametrize(
+    "case", [pytest.param("grouped", marks=pytest.mark.slow), "mistral", "gpt2"]
+)
 
 
 @EVERY
@@ -118,7 +120,9 @@ def test_a_model_works_under_the_callers_vmap(dtype):
     np.testing.assert_allclose(got, expected, atol=atol)
 
 
-@pytest.mark.parametrize("case", ["mistral", "gpt2"])
+@pytest.mark.parametrize(
+    "case", ["mistral", pytest.param("gpt2", marks=pytest.mark.slow)]
+)
 def test_the_derivative_by_the_weights_equals_differences_of_the_reference(case):
     config, rows = CASES[case], tokens_of(7)
     params = random_params(config)

@@ -180,7 +180,9 @@ def _linen_promotes():
 
 
 @pytest.mark.usefixtures("_linen_promotes")
-@pytest.mark.parametrize("kind", [Attending, Stacked])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(Attending, marks=pytest.mark.slow), Stacked]
+)
 def test_flax_attention_with_a_collection_writes_what_it_writes_without(kind):
     params = kind(decode=False).init(jax.random.key(0), jnp.zeros((1, 3), jnp.int32))
     model = jd.from_linen(kind(), params, cache="cache", token_by_token=True, **SIZES)

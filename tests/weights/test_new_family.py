@@ -43,6 +43,7 @@ def folder(tmp_path):
     return write_folder(tmp_path / "scaled", SCALED_JSON)
 
 
+@jax.jit
 def logits_of(model):
     tokens = np.array([PROMPT], np.int32)
     positions = np.arange(len(PROMPT), dtype=np.int32)[None]

@@ -50,8 +50,13 @@ def both(model, **options):
     ]  # fmt: skip
 
 
+# A llama's is that of the models below.
 @pytest.mark.parametrize(
-    "kind", ["llama", pytest.param("gpt2", marks=pytest.mark.slow), "sliding window"]
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind == "sliding window" else [pytest.mark.slow])
+        for kind in CONFIGS
+    ],
 )
 def test_shared_prompts_give_the_hypotheses_of_whole_caches(kind):
     shared, whole = both(model_of(CONFIGS[kind]))

@@ -29,10 +29,10 @@ LINKS = [
 
 
 def is_soon(family, case):
-    """A search knows no family: of the other one, a prompt alone is searched soon."""
+    """A search knows no family: that of the other one is soon a prompt alone."""
     params, group = case["params"], case["group"]
     if group == "beam_single":
-        return family == "llama" or len(case["prompts"]) == 1
+        return family != "llama"
     if group == "beam_processors":
         asked = {"renormalize_logits": False, **params}
         chosen = any(links.items() <= asked.items() for links in LINKS)
