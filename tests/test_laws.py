@@ -23,7 +23,7 @@ WINDOWS += (
     "Mirostat 2",
     "AdaptiveP",
 )
-EAGERS = ("TopK", "TopP", "FrequencyPenalty window", "LogitBias", "DRY", "Mirostat 2")
+EAGERS = ("TopK", "TopP", "FrequencyPenalty window", "LogitBias", "Mirostat 2")
 SOON = {WINDOW: WINDOWS, EAGER: EAGERS}
 
 

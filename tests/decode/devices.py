@@ -263,6 +263,7 @@ LATER = (
     *("joint", "plain", "greedy", "more links", "a link with a memory"),
     *("an edit after a truncation", "several samples", "a recurrent model"),
     *("kernels in bfloat16", "stochastic beams", "scores under a sampler"),
+    *("long rows by blocks", "a guided model"),
 )
 
 

@@ -169,6 +169,7 @@ def test_the_least_recently_used_programs_are_deleted(folder, monkeypatch):
     assert sum(path.stat().st_size for path in folder.iterdir()) <= total + 1
 
 
+@pytest.mark.slow  # soon: `forget`, and that a name is the same in another process
 def test_another_process_finds_them(tmp_path):
     def run():
         done = subprocess.run(

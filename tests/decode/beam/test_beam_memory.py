@@ -40,21 +40,21 @@ def model_of(config, dtype="float32"):
     return build(config, params, dtype)
 
 
-def both(model, **options):
+OPTIONS = {"max_new_tokens": STEPS, "num_return": BEAMS, "eos_ids": [7]}
+
+
+def both(model):
     return [
-        beam_search(
-            model, PROMPTS, num_beams=BEAMS, max_new_tokens=STEPS, num_return=BEAMS,
-            eos_ids=[7], memory=memory, **options,
-        )
+        beam_search(model, PROMPTS, num_beams=BEAMS, memory=memory, **OPTIONS)
         for memory in ("shared", "whole")
-    ]  # fmt: skip
+    ]
 
 
-# A llama's is that of the models below.
+# That of the first one is a program of the models below, too.
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, marks=[] if kind == "sliding window" else [pytest.mark.slow])
+        pytest.param(kind, marks=[] if kind == "llama" else [pytest.mark.slow])
         for kind in CONFIGS
     ],
 )
@@ -95,9 +95,9 @@ def test_a_model_that_cannot_share_is_searched_with_whole_caches():
     inner = model_of(LLAMA)
     assert can_share(inner)
     assert not can_share(Plain())
-    expected = both(inner)[1]
-    options = {"num_beams": BEAMS, "max_new_tokens": STEPS, "eos_ids": [7]}
-    found = beam_search(Plain(), PROMPTS, num_return=BEAMS, **options)
+    options = {"num_beams": BEAMS, **OPTIONS}
+    expected = beam_search(inner, PROMPTS, memory="whole", **options)
+    found = beam_search(Plain(), PROMPTS, **options)
     np.testing.assert_array_equal(found.tokens, expected.tokens)
 
 

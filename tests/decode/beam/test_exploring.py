@@ -10,7 +10,9 @@ from tests import tiny
 PROMPT = [1, 2, 3]
 
 
-@pytest.mark.parametrize("eos_ids", [None, [4, 9, 11]])
+@pytest.mark.parametrize(
+    "eos_ids", [pytest.param(None, marks=pytest.mark.slow), [4, 9, 11]]
+)
 def test_every_hypothesis_is_a_path_of_the_tree(eos_ids):
     options = {"num_beams": 4, "max_new_tokens": 11, "num_return": 4}
     options["eos_ids"] = eos_ids
