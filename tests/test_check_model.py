@@ -10,6 +10,7 @@ import pytest
 import jaxdecode as jd
 from jaxdecode.testing import ModelCheckError, check_model
 from jaxdecode.testing.models import CHECKS
+from tests import tiny
 from tests.models.toys import (
     PROMPTS,
     SIZES,
@@ -260,11 +261,11 @@ class Halves(Plain):
 
 
 def test_bfloat16_logits_are_converted():
-    out = jd.generate(Halves(), PROMPTS, 0, max_new_tokens=4)
+    out = jd.generate(Halves(), PROMPTS, 0, sampler=tiny.PLAIN, max_new_tokens=4)
     assert out.model_logprobs.dtype == jnp.float32
     score = jd.score(Halves(), PROMPTS, [row.tolist() for row in out.tokens])
     np.testing.assert_allclose(score.model_logprobs, out.model_logprobs, atol=1e-5)
-    plain = jd.generate(Plain(), PROMPTS, 0, max_new_tokens=4)
+    plain = jd.generate(Plain(), PROMPTS, 0, sampler=tiny.PLAIN, max_new_tokens=4)
     np.testing.assert_allclose(out.model_logprobs, plain.model_logprobs, atol=0.1)
 
 
@@ -277,9 +278,9 @@ def test_a_structure_is_tried_once_and_an_error_of_the_models_own_is_left_alone(
             return super().__call__(*args, **kwargs)
 
     model = Counting()
-    jd.generate(model, PROMPTS, 0, max_new_tokens=2)
+    jd.generate(model, PROMPTS, 0, sampler=tiny.PLAIN, max_new_tokens=2)
     first = len(calls)
-    jd.generate(model, PROMPTS, 1, max_new_tokens=2)
+    jd.generate(model, PROMPTS, 1, sampler=tiny.PLAIN, max_new_tokens=2)
     assert len(calls) == first
 
     class Failing(Plain):

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from jaxdecode.core import compile_cache
 
 PROGRAM = """
@@ -31,17 +33,23 @@ def start(folder):
     return done.stdout.split()
 
 
-def test_a_second_start_compiles_nothing_small_programs_included(tmp_path):
-    assert start(tmp_path) == ["12", "0"]
-    assert start(tmp_path)[1] != "0"
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """Return a folder with what one start left."""
+    folder = tmp_path_factory.mktemp("first")
+    assert start(folder) == ["12", "0"]
+    return folder
 
 
-def test_a_damaged_program_is_compiled_again_and_replaced_without_a_word(tmp_path):
-    start(tmp_path)
-    (entry,) = tmp_path.glob("xla/*/jit_sure-*-cache")
+def test_a_second_start_compiles_nothing_small_programs_included(first):
+    assert start(first)[1] != "0"
+
+
+def test_a_damaged_program_is_compiled_again_and_replaced_without_a_word(first):
+    (entry,) = first.glob("xla/*/jit_sure-*-cache")
     whole = entry.read_bytes()
     entry.write_bytes(whole[: len(whole) // 2])
-    assert start(tmp_path)[0] == "12"
+    assert start(first)[0] == "12"
     assert len(entry.read_bytes()) > len(whole) // 2
 
 

@@ -58,7 +58,11 @@ def test_no_command_shows_the_help_and_is_an_error():
     [
         (["generate"], "Missing from jaxdecode generate: PROMPT"),
         (["generate", "a", "--top-p", "1.5"], "TopP: `p` must be in [0, 1], got 1.5."),
-        (["generate", "a", "--model", "smollm"], "did you mean smollm2-135m?"),
+        pytest.param(
+            ["generate", "a", "--model", "smollm"],
+            "did you mean smollm2-135m?",
+            marks=pytest.mark.slow,  # each is a process, and the way out is one
+        ),
     ],
 )
 def test_a_users_error_is_one_line_and_code_2(argv, message):

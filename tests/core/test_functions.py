@@ -10,6 +10,7 @@ from jax import vmap
 
 import jaxdecode as jd
 from jaxdecode.core.functions import Alike
+from tests import tiny
 from tests.models.toys import SIZES, batched, make_params
 
 FACTOR = 2.0
@@ -129,7 +130,8 @@ def test_a_lambda_in_every_call_compiles_once():
             make_params(),
             **SIZES,
         )
-        return jd.generate(model, [[1, 2]], 0, max_new_tokens=2)
+        asked = {"sampler": tiny.PLAIN, "max_new_tokens": 2}
+        return jd.generate(model, [[1, 2]], 0, **asked)
 
     write(1.0)
     with jd.testing.count_compiles() as compiles:

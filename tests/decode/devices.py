@@ -73,7 +73,8 @@ def same(function, *arguments):
 
 def generating(make, *given, **options):
     def run(tokens, lengths, keys):
-        asked = {"max_new_tokens": NEW, "eos_ids": [3], "stop": [[4, 5]], **options}
+        asked = {"max_new_tokens": NEW, "eos_ids": [3], "stop": [[4, 5]]}
+        asked |= {"sampler": tiny.PLAIN, **options}
         return jd.generate(make(*given), (tokens, lengths), keys, **asked).tokens
 
     return lambda: same(run, *prompts_of(), keys_of())
@@ -94,11 +95,11 @@ def kernel_llama(dtype):
     return build(config, random_params(config, 0), dtype=dtype)
 
 
+# Counts, a history, a table, ends, a sorted row, a coin, a row's own spread, a memory.
 EVERY_KIND = (
-    *(jd.RepetitionPenalty(1.2), jd.FrequencyPenalty(0.3), jd.DRY(0.8)),
-    *(jd.NoRepeatNGram(3), jd.LogitBias({3: -1.0}), jd.MinNewTokens(2, [3])),
-    *(jd.TopK(20), jd.Typical(0.9), jd.TopP(0.95), jd.XTC(0.1, 0.5)),
-    jd.DynamicTemperature(0.5, 1.5),
+    *(jd.RepetitionPenalty(1.2), jd.DRY(0.8), jd.LogitBias({3: -1.0})),
+    *(jd.MinNewTokens(2, [3]), jd.TopP(0.95), jd.XTC(0.1, 0.5)),
+    *(jd.DynamicTemperature(0.5, 1.5), jd.Mirostat(3.0, 0.1)),
 )
 
 
@@ -108,7 +109,8 @@ def long_rows_by_blocks():
 
     def run(tokens, lengths, keys):
         given = model, (tokens, lengths), keys
-        return generate_for(platform, *given, max_new_tokens=NEW).tokens
+        asked = {"sampler": tiny.PLAIN, "max_new_tokens": NEW}
+        return generate_for(platform, *given, **asked).tokens
 
     same(run, *prompts_of(), keys_of())
 
@@ -192,7 +194,7 @@ def split_weights():
 
     def run(half, tokens, lengths, keys):
         model = Split(half[0])
-        asked = {"sampler": jd.joint(top_k=5), "max_new_tokens": NEW}
+        asked = {"sampler": jd.TopK(5), "max_new_tokens": NEW}
         return jd.generate(model, (tokens, lengths), keys, **asked).tokens
 
     mapped = jax.shard_map(
@@ -202,7 +204,7 @@ def split_weights():
         out_specs=ROW,
     )
     found = jax.jit(mapped)(jnp.asarray(halves), tokens, lengths, keys_of())
-    asked = {"sampler": jd.joint(top_k=5), "max_new_tokens": NEW}
+    asked = {"sampler": jd.TopK(5), "max_new_tokens": NEW}
     alone = jd.generate(tiny.bag(), (tokens, lengths), keys_of(), **asked).tokens
     np.testing.assert_array_equal(found, alone)
 
@@ -223,23 +225,32 @@ def sharded_prompts():
 
 CASES = {
     "joint": generating(tiny.bag, sampler=jd.joint(top_p=0.9)),
-    "plain": generating(tiny.bag),
+    "plain": generating(tiny.bag, sampler=None),
     "greedy": generating(tiny.bag, sampler=jd.joint(temperature=0.0)),
     "links of every kind": generating(
         tiny.bag, sampler=jd.chain(*EVERY_KIND), loop="scan"
+    ),
+    "more links": generating(
+        tiny.bag,
+        sampler=jd.chain(
+            *(jd.FrequencyPenalty(0.3), jd.NoRepeatNGram(3)),
+            *(jd.TopK(20), jd.Typical(0.9)),
+        ),
     ),
     "a link with a memory": generating(tiny.bag, sampler=jd.Mirostat(3.0, 0.1)),
     "an edit after a truncation": generating(
         tiny.bag, sampler=jd.chain(jd.TopK(9), jd.PresencePenalty(0.5))
     ),
-    "several samples": generating(tiny.bag, num_samples=2, observe=["entropy"]),
-    "kernels in float32": generating(kernel_llama, "float32"),
+    "several samples": generating(
+        tiny.bag, sampler=None, num_samples=2, observe=["entropy"]
+    ),
+    "kernels in float32": generating(kernel_llama, "float32", sampler=None),
     "kernels in bfloat16": generating(
         kernel_llama, "bfloat16", sampler=jd.joint(top_k=5)
     ),
     "long rows by blocks": long_rows_by_blocks,
     "a recurrent model": generating(recurrent),
-    "a guided model": generating(guided, sampler=jd.joint(temperature=0.0)),
+    "a guided model": generating(guided, sampler=jd.Temperature(0.0)),
     "beams": beams,
     "stochastic beams": stochastic_beams,
     "scores under a sampler": scores,
@@ -249,8 +260,10 @@ CASES = {
 }
 # What has a neighbour among the others that takes the same way through the code.
 LATER = (
-    *("plain", "greedy", "an edit after a truncation", "several samples"),
+    *("joint", "plain", "greedy", "more links", "a link with a memory"),
+    *("an edit after a truncation", "several samples", "a recurrent model"),
     *("kernels in bfloat16", "stochastic beams", "scores under a sampler"),
+    *("long rows by blocks", "a guided model"),
 )
 
 

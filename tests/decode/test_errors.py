@@ -123,17 +123,20 @@ def test_a_stream_checks_its_arguments_at_the_call():
         jd.stream(MODEL, [[1]], 0, every=0)
 
 
+DRAWN = {"sampler": tiny.PLAIN, "max_new_tokens": 3}
+
+
 def test_legacy_keys_are_the_keys_they_stand_for():
-    new = jd.generate(MODEL, [[1, 2]], jax.random.key(3), max_new_tokens=3)
-    old = jd.generate(MODEL, [[1, 2]], jax.random.PRNGKey(3), max_new_tokens=3)
+    new = jd.generate(MODEL, [[1, 2]], jax.random.key(3), **DRAWN)
+    old = jd.generate(MODEL, [[1, 2]], jax.random.PRNGKey(3), **DRAWN)
     np.testing.assert_array_equal(new.tokens, old.tokens)
 
 
 def test_a_seed_is_the_key_of_that_seed():
     for seed in (0, 7, 2**32 - 1):
-        by_seed = jd.generate(MODEL, [[1, 2]], seed, max_new_tokens=3)
+        by_seed = jd.generate(MODEL, [[1, 2]], seed, **DRAWN)
         key = jax.random.key(np.uint32(seed))
-        by_key = jd.generate(MODEL, [[1, 2]], key, max_new_tokens=3)
+        by_key = jd.generate(MODEL, [[1, 2]], key, **DRAWN)
         np.testing.assert_array_equal(by_seed.tokens, by_key.tokens)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxdecode as jd
+from tests import tiny
 from tests.models.toys import SIZES, batched, make_params
 
 MODEL = jd.from_logits_function(batched, make_params(), **SIZES)
@@ -13,7 +14,9 @@ PROMPTS = [[3, 1], [4, 1, 5]]
 
 
 def test_the_mask_of_a_generation_says_which_columns_are_real():
-    out = jd.generate(MODEL, [[3, 1], [4, 1, 5]], 7, max_new_tokens=[6, 2])
+    out = jd.generate(
+        MODEL, [[3, 1], [4, 1, 5]], 7, sampler=tiny.PLAIN, max_new_tokens=[6, 2]
+    )
     assert out.mask.dtype == bool
     assert out.mask.sum(axis=1).tolist() == [6, 2]
     np.testing.assert_array_equal(out.mask, np.asarray(out.model_logprobs) != 0.0)
@@ -24,6 +27,7 @@ def test_the_mask_of_a_generation_says_which_columns_are_real():
 @pytest.mark.parametrize("samples", [1, 2])
 def test_a_sequence_is_the_prompt_and_then_what_was_generated(samples):
     asked = {"max_new_tokens": [6, 2], "num_samples": samples, "pad_id": 9}
+    asked["sampler"] = tiny.PLAIN
     out = jd.generate(MODEL, PROMPTS, 7, **asked)
     assert out.sequences.shape == (2 * samples, 3 + 6)
     for row, sequence in enumerate(out.sequences.tolist()):
@@ -37,14 +41,18 @@ def test_sequences_are_the_same_in_a_jit():
     pair = jnp.asarray([[3, 1, 0], [4, 1, 5]]), jnp.asarray([2, 3])
 
     def run(tokens, lengths):
-        out = jd.generate(MODEL, (tokens, lengths), 7, max_new_tokens=5)
+        out = jd.generate(
+            MODEL, (tokens, lengths), 7, sampler=tiny.PLAIN, max_new_tokens=5
+        )
         return out.sequences
 
     np.testing.assert_array_equal(jax.jit(run)(*pair), run(*pair))
 
 
 def test_samples_are_an_axis_on_request():
-    out = jd.generate(MODEL, PROMPTS, 7, max_new_tokens=4, num_samples=3)
+    out = jd.generate(
+        MODEL, PROMPTS, 7, sampler=tiny.PLAIN, max_new_tokens=4, num_samples=3
+    )
     apart = out.by_prompt(3)
     assert apart.tokens.shape == (2, 3, 4)
     assert apart.status.shape == (2, 3)

@@ -19,6 +19,10 @@ PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
 NEGATIVES = [[10, 11], [12, 13, 14, 15], [16]]
 SCALES = [1.5, 3.0, -0.5]
 STEPS = 6
+DRAWN = {"sampler": tiny.PLAIN, "max_new_tokens": STEPS}
+
+
+guide, contrast = jax.jit(_guide, static_argnames="raw"), jax.jit(_contrast)
 
 
 def log_softmax(row):
@@ -56,13 +60,20 @@ def plain_guided(model, prompt, negative, scale, form):
     return of
 
 
+# The other form with a bag is that of the samples below; a llama is contrasted below.
 @pytest.mark.parametrize(
-    "form", ["log_softmax", pytest.param("raw", marks=pytest.mark.slow)]
+    ("model", "form"),
+    [
+        pytest.param(tiny.llama(), "log_softmax", marks=pytest.mark.slow),
+        pytest.param(tiny.llama(), "raw", marks=pytest.mark.slow),
+        pytest.param(tiny.bag(), "log_softmax", marks=pytest.mark.slow),
+        (tiny.bag(), "raw"),
+    ],
+    ids=["llama-log_softmax", "llama-raw", "bag-log_softmax", "bag-raw"],
 )
-@pytest.mark.parametrize("model", [tiny.llama(), tiny.bag()], ids=["llama", "bag"])
 def test_guided_text_is_that_of_two_plain_predictions(model, form):
     guided = jd.guided(model, SCALES, NEGATIVES, form=form)
-    out = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS)
+    out = jd.generate(guided, PROMPTS, 7, **DRAWN)
     for row, prompt in enumerate(PROMPTS):
         of = plain_guided(model, prompt, NEGATIVES[row], SCALES[row], form)
         assert out.tokens[row].tolist() == continued(of, prompt, row_key(7, row))
@@ -71,7 +82,7 @@ def test_guided_text_is_that_of_two_plain_predictions(model, form):
 def test_one_negative_prompt_serves_all_rows_and_samples():
     model = tiny.bag()
     guided = jd.guided(model, 2.0, [[10, 11]])
-    out = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS, num_samples=2)
+    out = jd.generate(guided, PROMPTS, 7, **DRAWN, num_samples=2)
     for i, tokens in enumerate(out.tokens.tolist()):
         row, sample = divmod(i, 2)
         of = plain_guided(model, PROMPTS[row], [10, 11], 2.0, "log_softmax")
@@ -81,7 +92,7 @@ def test_one_negative_prompt_serves_all_rows_and_samples():
 def test_samples_take_the_negative_prompt_and_scale_of_their_row():
     model = tiny.bag()
     guided = jd.guided(model, SCALES, NEGATIVES)
-    out = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS, num_samples=2)
+    out = jd.generate(guided, PROMPTS, 7, **DRAWN, num_samples=2)
     for i, tokens in enumerate(out.tokens.tolist()):
         row, sample = divmod(i, 2)
         of = plain_guided(
@@ -92,9 +103,9 @@ def test_samples_take_the_negative_prompt_and_scale_of_their_row():
 
 @pytest.mark.parametrize("form", ["log_softmax", "raw"])
 def test_scale_one_is_the_model_bit_for_bit(form):
-    plain = jd.generate(tiny.bag(), PROMPTS, 7, max_new_tokens=STEPS)
-    guided = jd.guided(tiny.bag(), 1.0, NEGATIVES, form=form)
-    assert jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS) == plain
+    plain = jd.generate(tiny.bag(), PROMPTS, 7, **DRAWN)
+    guided = jd.guided(tiny.bag(), [1.0] * 3, NEGATIVES, form=form)
+    assert jd.generate(guided, PROMPTS, 7, **DRAWN) == plain
 
 
 def wrappers():
@@ -108,10 +119,10 @@ def wrappers():
 @pytest.mark.parametrize("name", ["guided", "contrastive"])
 def test_score_and_stream_agree_with_generate(name):
     model = wrappers()[name]
-    out = jd.generate(model, PROMPTS, 7, max_new_tokens=STEPS)
+    out = jd.generate(model, PROMPTS, 7, **DRAWN)
     again = jd.score(model, PROMPTS, (out.tokens, out.lengths))
     np.testing.assert_allclose(again.model_logprobs, out.model_logprobs, atol=1e-5)
-    pieces = jd.stream(model, PROMPTS, 7, max_new_tokens=STEPS)
+    pieces = jd.stream(model, PROMPTS, 7, **DRAWN)
     joined = np.concatenate([piece.tokens for piece in pieces], axis=1)
     np.testing.assert_array_equal(joined, out.tokens)
 
@@ -120,7 +131,7 @@ def test_score_of_a_guided_text_that_fills_the_model():
     guided = jd.guided(tiny.bag(), 2.0, NEGATIVES[:1])
     room = guided.max_length
     prompts, steps = [[*range(room - 2)], [5]], [2, room - 1]
-    out = jd.generate(guided, prompts, 3, max_new_tokens=steps)
+    out = jd.generate(guided, prompts, 3, sampler=tiny.PLAIN, max_new_tokens=steps)
     again = jd.score(guided, prompts, (out.tokens, out.lengths))
     np.testing.assert_allclose(again.model_logprobs, out.model_logprobs, atol=1e-5)
 
@@ -157,7 +168,7 @@ def test_contrastive_text_is_that_of_the_difference():
     model = jd.contrastive(
         expert, amateur, alpha=alpha, beta=beta, temperature=temperature
     )
-    out = jd.generate(model, PROMPTS, 7, max_new_tokens=STEPS, num_samples=2)
+    out = jd.generate(model, PROMPTS, 7, **DRAWN, num_samples=2)
     for i, tokens in enumerate(out.tokens.tolist()):
         row, sample = divmod(i, 2)
         of = plain_contrastive(
@@ -189,13 +200,13 @@ def plain_dola(config, params, prompt, layers, alpha):
 
 def test_layers_are_contrasted_with_the_farthest_earlier_one():
     config = ModelConfig(
-        family="llama", vocab_size=tiny.VOCAB, width=16, num_layers=3, num_heads=2,
+        family="llama", vocab_size=tiny.VOCAB, width=16, num_layers=2, num_heads=2,
         num_kv_heads=1, head_dim=8, mlp_width=24, max_length=tiny.COLUMNS,
     )  # fmt: skip
     params = dict(random_params(config, 0))
-    layers, alpha = (0, 1, 2), [0.1, 0.3, 0.02]
+    layers, alpha = (0, 1), [0.1, 0.3, 0.02]
     model = jd.dola(build(config, params), layers, alpha=alpha)
-    out = jd.generate(model, PROMPTS, 7, max_new_tokens=STEPS)
+    out = jd.generate(model, PROMPTS, 7, **DRAWN)
     for row, prompt in enumerate(PROMPTS):
         of = plain_dola(config, params, prompt, layers, alpha[row])
         assert out.tokens[row].tolist() == continued(of, prompt, row_key(7, row))
@@ -212,11 +223,10 @@ def test_guidance_is_that_of_hugging_face(case):
     conditional = HF_ARRAYS[case["scores"]]
     unconditional = HF_ARRAYS[case["params"]["unconditional_scores"]]
     scale = jnp.float32(case["params"]["guidance_scale"])
-    found = _guide(conditional, unconditional, scale, raw=False)
+    found = guide(conditional, unconditional, scale, raw=False)
     wanted = HF_ARRAYS[case["output"]]
-    np.testing.assert_allclose(
-        jax.nn.log_softmax(found), jax.nn.log_softmax(wanted), rtol=1e-5, atol=1e-5
-    )
+    pair = (jax.nn.log_softmax(rows) for rows in (np.asarray(found), wanted))
+    np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-5)
 
 
 def test_bans_stay_bans_and_nan_stays_nan():
@@ -226,29 +236,26 @@ def test_bans_stay_bans_and_nan_stays_nan():
     for raw in (True, False):
         for scale in (0.0, 0.5, 2.0, -1.0):
             row = np.asarray(
-                _guide(conditional, unconditional, jnp.float32(scale), raw=raw)
+                guide(conditional, unconditional, jnp.float32(scale), raw=raw)
             )[0]
             assert np.isfinite(row[[0, 2]]).all()
             assert (row[[1, 3]] == -inf).all()
     with_nan = np.asarray([[nan, 0.0]], np.float32)
     one, well = np.float32(1.0), np.zeros((1, 2), np.float32)
-    assert np.isnan(_guide(well, with_nan, np.float32(2.0), raw=True)).any()
-    assert np.isnan(_contrast(well, with_nan, one, one)).any()
-    assert np.isfinite(
-        np.asarray(_contrast(conditional, unconditional, one, one))[0, 2]
-    )
+    assert np.isnan(guide(well, with_nan, np.float32(2.0), raw=True)).any()
+    assert np.isnan(contrast(well, with_nan, one, one)).any()
+    assert np.isfinite(np.asarray(contrast(conditional, unconditional, one, one))[0, 2])
 
 
 def test_other_values_do_not_compile_again():
     def run(scale, negatives, alpha):
-        jd.generate(jd.guided(tiny.bag(), scale, negatives), PROMPTS, 0,
-                    max_new_tokens=2)  # fmt: skip
-        jd.generate(jd.contrastive(tiny.bag(), tiny.bag(1), alpha=alpha), PROMPTS, 0,
-                    max_new_tokens=2)  # fmt: skip
+        jd.generate(jd.guided(tiny.bag(), scale, negatives), PROMPTS, 0, **DRAWN)
+        contrastive = jd.contrastive(tiny.bag(), tiny.bag(1), alpha=alpha)
+        jd.generate(contrastive, PROMPTS, 0, **DRAWN)
 
-    run(1.5, [[1]], 0.1)
+    run(SCALES, [[1], [2], [3]], [0.1, 0.2, 0.3])
     with count_compiles() as count:
-        run(2.5, [[3, 4, 5]], 0.3)
+        run([2.5, 0.5, 1.0], [[3, 4, 5], [6], [7, 8]], [0.3, 0.0, 0.1])
     assert count.count == 0, count.names
 
 
@@ -256,11 +263,11 @@ def test_it_runs_inside_the_callers_jit():
     @jax.jit
     def inside(model, scale):
         guided = jd.guided(model, scale, NEGATIVES)
-        return jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS).tokens
+        return jd.generate(guided, PROMPTS, 7, **DRAWN).tokens
 
-    got = inside(tiny.bag(), jnp.float32(2.0))
-    guided = jd.guided(tiny.bag(), 2.0, NEGATIVES)
-    wanted = jd.generate(guided, PROMPTS, 7, max_new_tokens=STEPS).tokens
+    got = inside(tiny.bag(), jnp.asarray(SCALES))
+    guided = jd.guided(tiny.bag(), SCALES, NEGATIVES)
+    wanted = jd.generate(guided, PROMPTS, 7, **DRAWN).tokens
     np.testing.assert_array_equal(got, wanted)
 
 

@@ -48,7 +48,7 @@ CONFIGS = {
     ),
 }
 SAMPLERS = {
-    "plain": jd.joint(temperature=1.5),  # a greedy row repeats itself, and hides much
+    "plain": jd.Temperature(1.5),  # a greedy row repeats itself, and hides much
     "greedy": jd.joint(temperature=0.0),
     "joint": jd.joint(
         top_k=[5, 0, 20], top_p=0.9, temperature=[0.8, 1.2, 0.0], repetition_penalty=1.1
@@ -110,7 +110,8 @@ def test_every_kind_of_rows_is_written_as_on_a_cpu(platform, lengths, name, samp
 def loops(model, platform, lengths=(1, 4, 6)):
     """Return how many columns the tokens of each decode loop read."""
     given = model, prompts(lengths), 0
-    lines = trace(*given, max_new_tokens=NEW, platform=platform).jaxpr.eqns
+    options = {"sampler": SAMPLERS["plain"], "max_new_tokens": NEW}
+    lines = trace(*given, platform=platform, **options).jaxpr.eqns
     found = []
     for line in (x for x in lines if x.primitive.name == "while"):
         scores = re.findall(r"f32\[3,2,2,1,(\d+)\]", str(line.params["body_jaxpr"]))
@@ -130,13 +131,17 @@ def test_a_stage_that_no_row_can_be_in_is_left_out():
     assert loops(model("grouped heads"), PLATFORMS["gpu"], (3, 17, 17)) == [{20}, {48}]
 
 
-def test_a_stream_goes_through_the_stages(monkeypatch):
+@pytest.mark.parametrize(
+    "name", ["caps", pytest.param("windows", marks=pytest.mark.slow)]
+)
+def test_a_stream_goes_through_the_stages(name, monkeypatch):
     there = "jaxdecode.decode.streaming.current_platform"
     monkeypatch.setattr(there, lambda: PLATFORMS["gpu"])
-    given, options = prompts(LENGTHS["one look"]), {"max_new_tokens": NEW}
-    pieces = list(jd.stream(model("windows"), given, 0, every=11, **options))
+    given, sampler = prompts(LENGTHS["one look"]), SAMPLERS["plain"]
+    options = {"sampler": sampler, "max_new_tokens": [NEW, 5, NEW - 3], "every": 11}
+    pieces = list(jd.stream(model(name), given, 0, **options))
     found = np.concatenate([piece.tokens for piece in pieces], axis=1)
-    expected = generate_for(PLAIN, model("windows"), given, 0, **options)
+    expected = written(PLAIN, name, LENGTHS["one look"], sampler)
     assert found.tolist() == expected.tokens.tolist()
 
 

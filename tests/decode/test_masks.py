@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxdecode as jd
+from tests import tiny
 from tests.models.toys import SIZES, batched, make_params
 
 MODEL = jd.from_logits_function(batched, make_params(), **SIZES)
@@ -21,12 +22,17 @@ MASKS = {
 SIDES = pytest.mark.parametrize("side", MASKS)
 
 
+PLAIN = {"sampler": tiny.PLAIN, "max_new_tokens": 3}
+
+
 class Encoding(collections.UserDict):
     """What transformers' tokenizers return is a `UserDict`, too."""
 
 
 def written(prompts):
-    return np.asarray(jd.generate(MODEL, prompts, 0, max_new_tokens=3).tokens)
+    return np.asarray(
+        jd.generate(MODEL, prompts, 0, sampler=tiny.PLAIN, max_new_tokens=3).tokens
+    )
 
 
 @SIDES
@@ -54,14 +60,16 @@ def test_inside_a_jit_the_same_rows_come_out(side):
 
     @jax.jit
     def inside(ids, mask):
-        return jd.generate(MODEL, jd.prompts(ids, mask), 0, max_new_tokens=3).tokens
+        return jd.generate(
+            MODEL, jd.prompts(ids, mask), 0, sampler=tiny.PLAIN, max_new_tokens=3
+        ).tokens
 
     np.testing.assert_array_equal(inside(ids, mask), written(LISTS))
 
 
 def test_a_traced_mask_with_a_hole_ends_invalid():
     ids, mask = jnp.asarray([[1, 2, 3], [1, 2, 3]]), jnp.asarray([[1, 0, 1], [1, 1, 1]])
-    run = jax.jit(lambda i, m: jd.generate(MODEL, jd.prompts(i, m), 0).status)
+    run = jax.jit(lambda i, m: jd.generate(MODEL, jd.prompts(i, m), 0, **PLAIN).status)
     status = run(ids, mask)
     assert [jd.Status(int(s)).name for s in status] == ["INVALID", "LENGTH"]
 

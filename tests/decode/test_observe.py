@@ -23,7 +23,13 @@ ALL = (
     "sampling_rank",
     "sampling_top_logprobs:3",
 )
-OPTIONS = {"sampler": jd.joint(**KNOBS), "max_new_tokens": STEPS, "eos_ids": [30]}
+# The links of `joint` that these knobs turn, in its order.
+SAMPLER = jd.chain(
+    jd.FrequencyPenalty(KNOBS["frequency_penalty"]),
+    jd.TopK(KNOBS["top_k"]),
+    jd.Temperature(KNOBS["temperature"]),
+)
+OPTIONS = {"sampler": SAMPLER, "max_new_tokens": STEPS, "eos_ids": [30]}
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +123,8 @@ def test_a_greedy_row_keeps_one_token_and_has_no_second():
 
 
 def test_behind_the_end_nothing_is_seen():
-    out = jd.generate(
-        tiny.bag(), [[1], [2]], 0, max_new_tokens=[1, 3], observe=ALL
-    ).observations
+    options = OPTIONS | {"max_new_tokens": [1, 3], "eos_ids": ()}
+    out = jd.generate(tiny.bag(), PROMPTS, 5, observe=ALL, **options).observations
     assert out["entropy"].shape == (2, 3)
     assert not np.asarray(out["rank"])[0, 1:].any()
     assert (np.asarray(out["top_ids"])[0, 1:] == -1).all()
@@ -142,7 +147,8 @@ def test_nothing_is_computed_unasked(monkeypatch):
     """A program that observes nothing is the one without any code for it."""
 
     def program():
-        run = jax.jit(lambda: jd.generate(tiny.bag(), PROMPTS, 5, max_new_tokens=3))
+        asked = {"sampler": tiny.PLAIN, "max_new_tokens": 3}
+        run = jax.jit(lambda: jd.generate(tiny.bag(), PROMPTS, 5, **asked))
         return run.lower().as_text()
 
     wanted = program()

@@ -8,7 +8,6 @@ import jaxdecode as jd
 from tests import tiny
 from tests.reference.joint import joint_row
 
-SETTINGS = 100
 STEPS = 7
 
 
@@ -44,16 +43,22 @@ def random_settings(rng):
 
 @pytest.mark.optimized
 @pytest.mark.parametrize(
-    "model", [tiny.llama(), tiny.bag(kind=tiny.Opaque)], ids=["llama", "opaque"]
+    ("model", "count"),
+    [
+        pytest.param(tiny.llama(), 20, id="llama"),
+        pytest.param(tiny.llama(), 50, id="more llama", marks=pytest.mark.slow),
+        pytest.param(
+            tiny.bag(kind=tiny.Opaque), 50, id="opaque", marks=pytest.mark.slow
+        ),
+    ],
 )
-def test_the_loop_draws_what_a_plain_reference_draws(model):
+def test_the_loop_draws_what_a_plain_reference_draws(model, count):
     rng = np.random.default_rng(20261)
-    rows = SETTINGS // 2
-    settings = [random_settings(rng) for _ in range(rows)]
+    settings = [random_settings(rng) for _ in range(count)]
     prompts = [
         rng.integers(0, tiny.VOCAB, rng.integers(1, 14)).tolist() for _ in settings
     ]
-    seeds = rng.integers(0, 2**32, rows).tolist()
+    seeds = rng.integers(0, 2**32, count).tolist()
     eos = [int(rng.integers(tiny.VOCAB))]
     logits, wanted = tiny.forward(model), []
     for prompt, seed, setting in zip(prompts, seeds, settings, strict=True):
@@ -70,7 +75,8 @@ def test_the_loop_draws_what_a_plain_reference_draws(model):
 
 def test_samples_of_a_prompt_have_their_own_keys():
     model, prompt, key = tiny.llama(), [3, 1, 4], jax.random.key(5)
-    out = jd.generate(model, [prompt], key, max_new_tokens=STEPS, num_samples=3)
+    asked = {"sampler": tiny.PLAIN, "max_new_tokens": STEPS, "num_samples": 3}
+    out = jd.generate(model, [prompt], key, **asked)
     for sample in range(3):
         row_key = jax.random.fold_in(jax.random.fold_in(key, 0), sample)
         wanted = plain_generate(tiny.forward(model), prompt, row_key, STEPS, ())
@@ -102,10 +108,19 @@ def test_a_text_resumed_from_a_longer_prompt_is_the_same_text():
     assert whole.tokens[0, 4:].tolist() == rest.tokens[0].tolist()
 
 
+# Asked of every kind of loop, so that they are compared with one generation.
+IN_PARTS = {
+    "sampler": tiny.PLAIN,
+    "max_new_tokens": [4, 11, 7],
+    "eos_ids": [5, 9],
+    "num_samples": 2,
+}
+
+
 def test_the_fixed_scan_gives_the_tokens_of_the_while_loop():
-    model, prompts = tiny.llama(), [[1], [2, 3, 4]]
+    model, prompts = tiny.llama(), [[1], [2, 3, 4], [5, 6]]
     kinds = [
-        jd.generate(model, prompts, 3, max_new_tokens=[4, 7], eos_ids=[5], loop=loop)
+        jd.generate(model, prompts, 3, loop=loop, **IN_PARTS)
         for loop in ("while", "scan")
     ]
     np.testing.assert_array_equal(kinds[0].tokens, kinds[1].tokens)
@@ -114,9 +129,8 @@ def test_the_fixed_scan_gives_the_tokens_of_the_while_loop():
 
 def test_the_stream_is_the_generation_in_pieces():
     model, prompts = tiny.llama(), [[1], [2, 3, 4], [5, 6]]
-    options = {"max_new_tokens": [4, 11, 7], "eos_ids": [5, 9], "num_samples": 2}
-    whole = jd.generate(model, prompts, 3, **options)
-    pieces = list(jd.stream(model, prompts, 3, every=3, **options))
+    whole = jd.generate(model, prompts, 3, **IN_PARTS)
+    pieces = list(jd.stream(model, prompts, 3, every=3, **IN_PARTS))
     assert [p.tokens.shape[1] for p in pieces][:2] == [1, 3]
     joined = np.concatenate([p.tokens for p in pieces], axis=1)
     width = joined.shape[1]

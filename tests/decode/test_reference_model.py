@@ -18,7 +18,9 @@ def log_softmax(row):
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
-@pytest.mark.parametrize("sampler", [None, jd.TopK(5)])
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(None, marks=pytest.mark.slow), jd.TopK(5)]
+)
 def test_it_is_the_sum_over_the_vocabulary(chunk, sampler):
     asked = {"chunk": chunk, "sampler": sampler, "reference": OTHER}
     found = jd.score(MODEL, PROMPTS, GIVEN, **asked)
@@ -67,7 +69,7 @@ def test_a_banned_token_counts_where_the_model_may_give_it():
     assert outside.kl[0, 0] == np.inf
 
 
-@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("chunk", [pytest.param(None, marks=pytest.mark.slow), 2])
 def test_its_slope_is_that_of_finite_differences(chunk):
     start = jnp.asarray(MODEL.table)
     step = jax.random.normal(jax.random.key(0), start.shape)

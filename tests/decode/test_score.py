@@ -29,7 +29,7 @@ def log_softmax(row):
 
 
 def test_log_probs_are_those_of_the_rows_before_and_after_the_links():
-    model, given = tiny.llama(), [[3, 1, 4, 1, 5], [9, 2], [6]]
+    model, given = tiny.bag(), [[3, 1, 4, 1, 5], [9, 2], [6]]
     got = jd.score(model, PROMPTS, given, sampler=SAMPLER)
     logits = tiny.forward(model)
     for row, (prompt, tokens) in enumerate(zip(PROMPTS, given, strict=True)):
@@ -58,8 +58,15 @@ def generated(sampler, model=None, prompts=PROMPTS, samples=1, steps=STEPS):
     return out, again
 
 
+# The first two hold what those behind them hold one by one.
 CHAINS = {
     "joint": jd.joint(**KNOBS),
+    "history, coin and feedback": jd.chain(
+        jd.DRY(0.8, allowed_length=0),
+        jd.XTC(0.05, 0.7),
+        jd.Temperature(1.3),
+        jd.Mirostat(2.0, 0.3),
+    ),
     "none": None,
     "greedy": jd.Temperature(0),
     "feedback": jd.chain(jd.Temperature(1.3), jd.Mirostat(2.0, 0.3)),
@@ -69,7 +76,13 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if place > 1 else [])
+        for place, name in enumerate(CHAINS)
+    ],
+)
 def test_generated_text_has_the_log_probs_it_was_drawn_with(name):
     out, again = generated(CHAINS[name], samples=2)
     for field in ("model_logprobs", "sampling_logprobs"):
@@ -78,14 +91,16 @@ def test_generated_text_has_the_log_probs_it_was_drawn_with(name):
         )
 
 
-def test_a_prompt_and_continuation_that_fill_the_model():
+@pytest.mark.parametrize(
+    "make", [tiny.bag, pytest.param(tiny.llama, marks=pytest.mark.slow)]
+)
+def test_a_prompt_and_continuation_that_fill_the_model(make):
     prompts = [[*range(1, 37), 3, 4], [5, 6]]
     steps = [tiny.COLUMNS - 38, tiny.COLUMNS - 2]
-    for model in (tiny.llama(), tiny.bag()):
-        out, again = generated(jd.Temperature(1.2), model, prompts, steps=steps)
-        np.testing.assert_allclose(
-            again.sampling_logprobs, out.sampling_logprobs, rtol=0, atol=1e-5
-        )
+    out, again = generated(jd.Temperature(1.2), make(), prompts, steps=steps)
+    np.testing.assert_allclose(
+        again.sampling_logprobs, out.sampling_logprobs, rtol=0, atol=1e-5
+    )
 
 
 def test_a_token_that_the_sampler_would_not_draw_has_no_probability():
@@ -104,14 +119,17 @@ def test_it_runs_inside_the_callers_jit():
     tokens = jnp.zeros((3, 8), jnp.int32).at[:, :3].set(jnp.asarray([[1, 2, 3]] * 3))
     lengths = jnp.asarray([3, 1, 2])
     given = jnp.asarray([[4, 5], [6, 7], [8, 9]]), jnp.asarray([2, 1, 2])
+    smooth = jd.chain(
+        jd.FrequencyPenalty([0.5, 0, -0.3]), jd.Temperature([1, 0.7, 1.5])
+    )
     inside = jax.jit(
         lambda model, *arrays: (
-            jd.score(model, arrays[:2], arrays[2:], sampler=SAMPLER).sampling_logprobs
+            jd.score(model, arrays[:2], arrays[2:], sampler=smooth).sampling_logprobs
         )
     )
     got = inside(tiny.bag(), tokens, lengths, *given)
     lists = [[1, 2, 3], [1], [1, 2]], [[4, 5], [6], [8, 9]]
-    wanted = jd.score(tiny.bag(), *lists, sampler=SAMPLER).sampling_logprobs
+    wanted = jd.score(tiny.bag(), *lists, sampler=smooth).sampling_logprobs
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
@@ -120,13 +138,29 @@ SMOOTH = jd.chain(
 )  # no nucleus: its edge moves too often for finite differences
 
 
-@pytest.mark.parametrize("sampler", [None, SMOOTH], ids=["model", "sampler"])
+def best_tokens(model, prompt, count):
+    """Return the likeliest tokens under the penalty of `SMOOTH`, one by one."""
+    logits, found = tiny.forward(model), []
+    for _ in range(count):
+        raw = logits(prompt + found)
+        row = joint_row(raw, prompt, found, repetition_penalty=1.3)
+        found.append(int(np.argmax(row)))
+    return found
+
+
+# Without links it is the slope of the policy gradient below.
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pytest.param(None, id="model", marks=pytest.mark.slow),
+        pytest.param(SMOOTH, id="sampler"),
+    ],
+)
 def test_its_slope_is_that_of_finite_differences(sampler):
     # Tokens that stay inside every truncation, or the slope is of -inf.
-    model, given = tiny.llama(sharpness=1.0), [[28, 1, 4], [9, 2], [6]]
+    model, given = tiny.bag(), [[28, 1, 4], [9, 2], [6]]
     if sampler is not None:
-        best = jd.generate(model, PROMPTS, 0, sampler=sampler, max_new_tokens=3)
-        given = best.tokens.tolist()
+        given = [best_tokens(model, prompt, 3) for prompt in PROMPTS]
 
     @jax.jit
     @jax.value_and_grad
@@ -144,7 +178,7 @@ def test_its_slope_is_that_of_finite_differences(sampler):
 def test_a_policy_gradient_is_the_score_functions():
     """At ratio 1 the slope of the ratio is that of the log-probability."""
     model = tiny.llama()
-    out = jd.generate(model, PROMPTS, 1, max_new_tokens=3)
+    out = jd.generate(model, PROMPTS, 1, sampler=tiny.PLAIN, max_new_tokens=3)
 
     def ratios(head):
         moved = jax.tree.map(lambda leaf: leaf, model)
@@ -154,11 +188,15 @@ def test_a_policy_gradient_is_the_score_functions():
         new = jd.score(moved, PROMPTS, (out.tokens, out.lengths)).model_logprobs
         return new - out.model_logprobs
 
-    head = model.leaves[-1]
-    np.testing.assert_allclose(ratios(head), 0, atol=1e-5)
-    one = jax.jit(jax.grad(lambda h: jnp.sum(jnp.exp(ratios(h)))))(head)
-    two = jax.jit(jax.grad(lambda h: jnp.sum(ratios(h))))(head)
+    @jax.jit
+    def slopes(head):
+        found, back = jax.vjp(ratios, head)
+        return found, back(jnp.exp(found))[0], back(jnp.ones_like(found))[0]
+
+    found, one, two = slopes(model.leaves[-1])
+    np.testing.assert_allclose(found, 0, atol=1e-5)
     np.testing.assert_allclose(one, two, atol=1e-4)
+    assert np.abs(two).max() > 0.1
 
 
 def test_new_values_never_compile_again():

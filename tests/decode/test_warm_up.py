@@ -3,6 +3,7 @@
 import pytest
 
 import jaxdecode as jd
+from tests import tiny
 from tests.models.toys import LENGTH, SIZES, batched, make_params
 
 MODEL = jd.from_logits_function(batched, make_params(), **SIZES)
@@ -10,7 +11,7 @@ OPTIONS = {"eos_ids": [3], "num_samples": 2}
 
 
 def test_calls_of_the_sizes_named_compile_nothing():
-    sampler = jd.joint(top_k=3, temperature=0.5)
+    sampler = jd.Temperature(0.5)
     found = jd.warm_up(
         MODEL,
         rows=[1, 2],
@@ -24,7 +25,7 @@ def test_calls_of_the_sizes_named_compile_nothing():
         (2, 9, 4),
     ]
     assert all(w.seconds > 0.0 for w in found)
-    other = jd.joint(top_k=5, temperature=0.9)
+    other = jd.Temperature(0.9)
     with jd.testing.count_compiles() as compiles:
         for prompts in ([[1]], [[1, 2, 3], [4, 5]]):
             for count in (1, 3, 4):
@@ -36,9 +37,10 @@ def test_calls_of_the_sizes_named_compile_nothing():
 
 
 def test_a_bucket_that_was_not_named_is_another_program():
-    jd.warm_up(MODEL, prompt_lengths=4, new_tokens=2)
+    jd.warm_up(MODEL, prompt_lengths=4, new_tokens=2, sampler=tiny.PLAIN)
     with jd.testing.count_compiles() as compiles:
-        jd.generate(MODEL, [list(range(8)) * 2 + [1]], 0, max_new_tokens=2)
+        asked = {"sampler": tiny.PLAIN, "max_new_tokens": 2}
+        jd.generate(MODEL, [list(range(8)) * 2 + [1]], 0, **asked)
     assert compiles.count > 0
 
 

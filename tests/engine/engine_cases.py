@@ -48,6 +48,14 @@ class Ask:
         return to.submit(self.prompt, key=self.key, id=self.id, **self.options)
 
 
+def links(*, temperature=1.0, top_k=0, frequency_penalty=0.0):
+    """A sampler of one structure: half as large a program as that of `joint`."""
+    return jd.chain(
+        *(jd.FrequencyPenalty(frequency_penalty), jd.Temperature(temperature)),
+        jd.TopK(top_k),
+    )
+
+
 def asks(count, *, seed=0, samples=3, prefix=""):
     """Requests whose every value is another one."""
     rng = np.random.default_rng(seed)
@@ -55,10 +63,9 @@ def asks(count, *, seed=0, samples=3, prefix=""):
     for index in range(count):
         letters = rng.choice(list(WORDS), rng.integers(1, 28 - len(prefix)))
         options = {
-            "sampler": jd.joint(
+            "sampler": links(
                 temperature=float(rng.uniform(0.3, 1.7)),
                 top_k=int(rng.integers(0, 20)),
-                top_p=float(rng.uniform(0.5, 1.0)),
                 frequency_penalty=float(rng.uniform(-0.5, 0.5)),
             ),
             "max_new_tokens": int(rng.integers(1, NEW_TOKENS + 1)),

@@ -20,6 +20,7 @@ from tests.engine.engine_cases import (
     asks,
     engine,
     language_model,
+    links,
     run,
     texts,
     written,
@@ -28,6 +29,7 @@ from tests.text.tiny_texts import MESSAGES
 from tests.text.tiny_texts import language_model as spaced_language_model
 
 ASKED = asks(14)
+# A bag's rows, too, have each its own cache, length and tables.
 LLAMA = pytest.param("llama", marks=pytest.mark.slow)
 
 
@@ -51,7 +53,7 @@ def test_the_texts_are_those_of_the_language_model():
         assert texts[:2] == wanted[: len(texts)]
 
 
-@pytest.mark.parametrize("kind", ["bag", "llama"])
+@pytest.mark.parametrize("kind", ["bag", LLAMA])
 def test_order_neighbours_chunks_and_reading_change_no_bit(kind):
     wanted = written(run(ASKED, kind=kind))
     shuffled = random.Random(3).sample(ASKED, len(ASKED))
@@ -104,19 +106,23 @@ def test_warming_up_compiles_all_that_is_needed():
 def other_chains():
     bias = np.linspace(-1, 1, tiny.VOCAB).astype(np.float32)
     return [
-        jd.joint(temperature=0.7),
-        jd.chain(jd.LogitBias(bias), jd.joint()),
+        links(temperature=0.7),
+        jd.chain(jd.LogitBias(bias), links()),
         jd.chain(jd.MinP(0.1), jd.Temperature(1.3)),
-        jd.chain(jd.LogitBias(bias[::-1].copy()), jd.joint(top_k=5)),
+        jd.chain(jd.LogitBias(bias[::-1].copy()), links(top_k=5)),
         jd.Mirostat(4.0),
         None,
     ]
 
 
-@pytest.mark.parametrize("pools", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_requests_of_other_structures_are_answered_as_if_alone(pools):
+# Three structures, one more than there are pools, and both chains of one of them: each
+# of the other structures is two programs more.
+@pytest.mark.parametrize(
+    ("pools", "count"), [pytest.param(1, 6, marks=pytest.mark.slow), (2, 4)]
+)
+def test_requests_of_other_structures_are_answered_as_if_alone(pools, count):
     rng = random.Random(pools)
-    chains = other_chains()
+    chains = other_chains()[:count]
     asked = [
         Ask(i, "hello", i, {"sampler": chain, "max_new_tokens": 5 + i % 4})
         for i, chain in enumerate(chains * 3)
@@ -149,8 +155,11 @@ def test_a_beginning_is_forgotten_when_others_take_its_room():
     assert texts(run(asked, prefixes=1)) == texts(run(asked, prefixes=0))
 
 
+MANY = {"sampler": links(), "num_samples": 7, "max_new_tokens": 6}
+
+
 def test_more_samples_than_slots_read_their_prompt_once():
-    ask = Ask("a", "hello world and all", 5, {"num_samples": 7, "max_new_tokens": 6})
+    ask = Ask("a", "hello world and all", 5, MANY)
     to = engine()
     ask.submit(to)
     (result,) = to.results()
@@ -160,7 +169,7 @@ def test_more_samples_than_slots_read_their_prompt_once():
 
 
 def test_a_stop_does_not_count_before_the_earliest_end():
-    sampler = jd.chain(jd.MinNewTokens(6, [0]), jd.joint(temperature=0.9))
+    sampler = jd.chain(jd.MinNewTokens(6, [0]), jd.Temperature(0.9))
     options = {"sampler": sampler, "stop": [[i] for i in range(2, 28)]}
     asked = [Ask(i, "abc", i, {**options, "max_new_tokens": 9}) for i in range(4)]
     found = run(asked)
@@ -189,7 +198,7 @@ def test_pieces_joined_are_the_result():
 
 def test_cancelled_requests_free_their_slots_and_leave_others_alone():
     to = engine()
-    long = {"max_new_tokens": 30, "eos_ids": ()}
+    long = {"sampler": links(), "max_new_tokens": 30, "eos_ids": ()}
     victims = [to.submit("abc", key=i, num_samples=2, **long) for i in range(3)]
     kept = [ask.submit(to) for ask in ASKED[:5]]
     to.step()
@@ -232,7 +241,7 @@ def test_any_thread_may_submit_and_wait():
 
 def test_a_row_of_bad_logits_is_invalid_and_its_neighbours_are_as_before():
     to = Engine(tiny.bag(poison={7: np.nan}), **SHAPE)
-    options = {"max_new_tokens": 6, "sampler": jd.joint(top_k=3, temperature=0.5)}
+    options = {"max_new_tokens": 6, "sampler": links(top_k=3, temperature=0.5)}
     jobs = [to.submit(p, key=1, **options) for p in ([1, 2], [7, 2], [5])]
     bad, *good = (jobs[i].result().samples[0] for i in (1, 0, 2))
     assert (bad.finish_reason, bad.tokens) == ("invalid", ())
@@ -275,19 +284,21 @@ def test_a_model_that_reads_prompts_itself_is_served():
 
 def test_a_conversation_is_answered_as_chat_does():
     lm, messages = language_model(), [{"role": "user", "content": "hello"}]
-    wanted = lm.chat(messages, key=[3], max_new_tokens=7)
-    assert engine().submit(messages, key=3, max_new_tokens=7).result().text == wanted
+    asked = {"sampler": links(), "max_new_tokens": 7}
+    wanted = lm.chat(messages, key=[3], **asked)
+    assert engine().submit(messages, key=3, **asked).result().text == wanted
 
 
 def test_a_key_may_be_given_in_the_place_of_a_seed():
     to = engine()
-    one = to.submit("abc", key=jax.random.key(4), max_new_tokens=9).result()
-    assert one.text == to.submit("abc", key=4, max_new_tokens=9).result().text
+    asked = {"sampler": links(), "max_new_tokens": 9}
+    one = to.submit("abc", key=jax.random.key(4), **asked).result()
+    assert one.text == to.submit("abc", key=4, **asked).result().text
 
 
 def test_a_space_at_the_start_of_an_answer_belongs_to_a_pattern():
     lm = spaced_language_model("spaces")
-    sampler = jd.chain(jd.Choice([" hello"], lm), jd.joint())
+    sampler = jd.chain(jd.Choice([" hello"], lm), jd.Temperature(1.0))
     options = {"max_new_tokens": 4, "sampler": sampler}
     found = Engine(lm, **SHAPE).submit(MESSAGES, key=0, **options).result()
     assert found.text == " hello"
@@ -315,8 +326,9 @@ def test_slots_are_full_until_no_request_waits():
     to = engine(prefill=999)
     for index in range(40):
         to.submit(
-            "abc", key=index, max_new_tokens=3 + index % 5, eos_ids=(), num_samples=1
-        )
+            "abc", key=index, sampler=links(), max_new_tokens=3 + index % 5, eos_ids=(),
+            num_samples=1,
+        )  # fmt: skip
     assert len(list(to.results())) == 40
     assert to.statistics.occupancy_until_tail > 0.95
     assert to.statistics.occupancy < to.statistics.occupancy_until_tail
@@ -325,7 +337,7 @@ def test_slots_are_full_until_no_request_waits():
 
 def test_what_is_observed_of_each_token_is_what_generate_reports():
     lm, observe = language_model(), ("entropy", "top_logprobs:3")
-    options = {"sampler": jd.joint(temperature=1.2), "observe": observe}
+    options = {"sampler": links(temperature=1.2), "observe": observe}
     options |= {"num_samples": 2, "max_new_tokens": 14, "eos_ids": ()}
     to = engine()
     plain = to.submit("abc", key=2, **{**options, "observe": ()})

@@ -18,8 +18,19 @@ from tests.models.model_cases import (
     tokens_of,
 )
 
-EVERY = pytest.mark.parametrize("case", CASES)
-SOME = pytest.mark.parametrize("case", ["grouped", "mistral", "gpt2"])
+# Each switch is tried soon in one of the cases; these hold those of the others.
+SOON = ("grouped", "all_biases", "qwen3", "mistral", "two_rotary_bases", "llama3_rope")
+SOON += ("gpt2", "gpt2_scale_by_layer")
+EVERY = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[] if case in SOON else [pytest.mark.slow])
+        for case in CASES
+    ],
+)
+SOME = pytest.mark.parametrize(
+    "case", [pytest.param("grouped", marks=pytest.mark.slow), "mistral", "gpt2"]
+)
 
 
 @EVERY
@@ -109,7 +120,9 @@ def test_a_model_works_under_the_callers_vmap(dtype):
     np.testing.assert_allclose(got, expected, atol=atol)
 
 
-@pytest.mark.parametrize("case", ["mistral", "gpt2"])
+@pytest.mark.parametrize(
+    "case", ["mistral", pytest.param("gpt2", marks=pytest.mark.slow)]
+)
 def test_the_derivative_by_the_weights_equals_differences_of_the_reference(case):
     config, rows = CASES[case], tokens_of(7)
     params = random_params(config)

@@ -151,9 +151,13 @@ def test_groups_that_lack_a_matrix_stay_apart():
     assert all(a is b for a, b in zip(join(others, leaves), leaves, strict=True))
 
 
-@pytest.mark.parametrize("platform", [GPU, TPU], ids=lambda p: p.kind)
+@pytest.mark.parametrize(
+    "platform",
+    [GPU, pytest.param(TPU, marks=pytest.mark.slow)],
+    ids=lambda platform: platform.kind,
+)
 def test_a_joined_model_writes_the_tokens_of_the_plain_one(platform, monkeypatch):
-    config = varied(max_length=32)
+    config = varied(max_length=32, num_layers=1)
     plain = built(config, joins=False, monkeypatch=monkeypatch)
     joined = built(config, joins=True, monkeypatch=monkeypatch)
     options = {"sampler": jd.joint(top_k=9, top_p=0.9), "max_new_tokens": 8}

@@ -117,7 +117,7 @@ def mesh():
 
 
 def test_a_model_on_a_mesh_of_one_device_writes_the_same():
-    options = {"sampler": jd.joint(top_k=5), "max_new_tokens": 4}
+    options = {"sampler": tiny.PLAIN, "max_new_tokens": 4}
     expected = jd.generate(tiny.llama(), [[1, 2, 3]], 0, **options)
     found = jd.generate(
         jd.shard(tiny.llama(), mesh(), data="rows"), [[1, 2, 3]], 0, **options

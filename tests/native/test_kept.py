@@ -1,5 +1,6 @@
 """A kept library is loaded only if it is whole and this user's."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -7,9 +8,9 @@ import sys
 
 import pytest
 
-from jaxdecode.native import why_unavailable
+from jaxdecode.native import library, why_unavailable
 from jaxdecode.native.kept import is_whole, seal
-from tests.native.test_library import said_by_another_process
+from tests.native.test_library import said_here
 
 needs_kernels = pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable())
 
@@ -69,10 +70,21 @@ def test_a_library_of_another_user_is_not_believed(sealed, monkeypatch):
     assert not is_whole(sealed)
 
 
+def built_in(monkeypatch, folder, cc):
+    """Build what is not kept in a folder, as the first use of a process does."""
+    monkeypatch.setenv("JAXDECODE_CACHE", str(folder))
+    monkeypatch.setenv("CC", cc)
+    made = library._built()
+    assert made.stat().st_size > 10_000  # loading less would end this process
+    assert ctypes.CDLL(str(made)).jaxdecode_product
+    return made
+
+
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def built(tmp_path_factory, quick_cc):
     folder = tmp_path_factory.mktemp("built")
-    assert said_by_another_process(folder) == ""
+    with pytest.MonkeyPatch.context() as patch:
+        built_in(patch, folder, quick_cc)
     return folder
 
 
@@ -84,7 +96,9 @@ def built(tmp_path_factory):
         *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("foreign", "linked")),
     ],
 )
-def test_a_library_is_built_again_if_it_is_not_believed(tmp_path, built, damage):
+def test_a_library_is_built_again_if_it_is_not_believed(
+    tmp_path, built, quick_cc, damage, monkeypatch
+):
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     (made,) = (tmp_path / "native").glob("kernels-*.so")
     first = made.stat()
@@ -98,7 +112,7 @@ def test_a_library_is_built_again_if_it_is_not_believed(tmp_path, built, damage)
         os.chown(made, 12345, -1)
     elif damage == "foreign":
         made.chmod(0o666)
-    assert said_by_another_process(tmp_path) == ""
+    assert built_in(monkeypatch, tmp_path, quick_cc) == made
     assert is_whole(made)
     kept = made.stat().st_ino == first.st_ino
     assert kept == (damage == "none")
@@ -106,26 +120,28 @@ def test_a_library_is_built_again_if_it_is_not_believed(tmp_path, built, damage)
 
 
 @needs_kernels
-def test_the_compiler_may_come_with_a_wrapper_and_arguments(tmp_path):
+def test_the_compiler_may_come_with_a_wrapper_and_arguments(
+    tmp_path, quick_cc, monkeypatch
+):
     seen = tmp_path / "seen"
     wrapper = tmp_path / "my ccache"
     wrapper.write_text(f'#!/bin/sh\necho "$1" "$2" > "{seen}"\nexec "$@"\n')
     wrapper.chmod(0o755)
-    asked = f"'{wrapper}' cc -fno-common"
-    assert said_by_another_process(tmp_path / "cache", CC=asked) == ""
-    assert seen.read_text() == "cc -fno-common\n"
+    asked = f"'{wrapper}' {quick_cc} -fno-common"
+    built_in(monkeypatch, tmp_path / "cache", asked)
+    assert seen.read_text() == f"{quick_cc} -fno-common\n"
 
 
 @pytest.mark.parametrize("asked", ["'cc", "no-such-ccache gcc", "''"])
-def test_a_compiler_that_is_none_is_named(tmp_path, asked):
-    said = said_by_another_process(tmp_path, CC=asked)
+def test_a_compiler_that_is_none_is_named(tmp_path, asked, monkeypatch):
+    said = said_here(monkeypatch, tmp_path, asked)
     assert f"no C compiler found (looked for {asked})" in said
 
 
-def test_a_compiler_that_makes_nothing_is_no_compiler(tmp_path):
+def test_a_compiler_that_makes_nothing_is_no_compiler(tmp_path, monkeypatch):
     (tmp_path / "cc").write_text("#!/bin/sh\nprintf '\\377 error' >&2\nexit 0\n")
     (tmp_path / "cc").chmod(0o755)
-    said = said_by_another_process(tmp_path, CC=str(tmp_path / "cc"))
+    said = said_here(monkeypatch, tmp_path, str(tmp_path / "cc"))
     assert "refused the kernels" in said
 
 

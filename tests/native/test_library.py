@@ -26,31 +26,38 @@ def said_by_another_process(tmp_path, **variables):
     return done.stdout.strip()
 
 
+def said_here(monkeypatch, tmp_path, cc):
+    """Return what a process says whose kernels cannot be built, without starting it."""
+    monkeypatch.setenv("JAXDECODE_CACHE", str(tmp_path))
+    monkeypatch.setenv("CC", cc)
+    return library._load.__wrapped__()
+
+
 def test_they_can_be_turned_off(tmp_path):
     assert said_by_another_process(tmp_path, JAXDECODE_NATIVE="off") == (
         "JAXDECODE_NATIVE is off"
     )
 
 
-def test_without_a_compiler_the_reason_is_told(tmp_path):
-    said = said_by_another_process(tmp_path, CC="no-such-compiler")
+def test_without_a_compiler_the_reason_is_told(monkeypatch, tmp_path):
+    said = said_here(monkeypatch, tmp_path, "no-such-compiler")
     assert "no C compiler found (looked for no-such-compiler)" in said
 
 
-def test_a_compiler_that_refuses_is_quoted(tmp_path):
+def test_a_compiler_that_refuses_is_quoted(monkeypatch, tmp_path):
     refusing = tmp_path / "cc"
     refusing.write_text("#!/bin/sh\necho 'x.c:1: error: no AVX2 here' >&2\nexit 1\n")
     refusing.chmod(0o755)
-    said = said_by_another_process(tmp_path, CC=str(refusing))
+    said = said_here(monkeypatch, tmp_path, str(refusing))
     assert "refused the kernels: x.c:1: error: no AVX2 here" in said
 
 
 @pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable())
-def test_they_are_compiled_once(tmp_path):
-    assert said_by_another_process(tmp_path) == ""
+def test_they_are_compiled_once(tmp_path, quick_cc):
+    assert said_by_another_process(tmp_path, CC=quick_cc) == ""
     (made,) = (tmp_path / "native").glob("kernels-*.so")
     before = made.stat().st_mtime_ns
-    assert said_by_another_process(tmp_path) == ""
+    assert said_by_another_process(tmp_path, CC=quick_cc) == ""
     assert made.stat().st_mtime_ns == before
     assert list((tmp_path / "native").iterdir()) == [made]
 

@@ -52,7 +52,13 @@ def multiply(rows, stored, scale):
 
 @EVERY_KIND
 @pytest.mark.parametrize("shape", SHAPES + LONG)
-@pytest.mark.parametrize("count", [1, 2, 7, 12, 13, 19, 131])
+@pytest.mark.parametrize(
+    "count",
+    [
+        *(1, 7, 12, 13, 131),
+        *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 19)),
+    ],
+)
 def test_a_product_equals_the_sum_of_its_terms(kind, shape, count):
     stored, scale, numbers = matrix_of(kind, shape)
     rows = rows_of(count, shape[1])

@@ -40,7 +40,7 @@ def language_model():
     types = [3, 3] + [1] * (len(tokens) - 2)
     metadata = byte_level("smollm", merges=[])
     return LanguageModel(
-        tiny.llama(),
+        tiny.bag(),
         tokenizer=from_gguf(metadata | {"tokens": tokens, "token_type": types}),
         eos_ids=(END,),
         name=f"tiny {HACK}",

@@ -16,7 +16,11 @@ from jaxdecode.transforms import Context
 B, V = 5, 49152
 MANY = 8192  # entries that are never sorted, but for the rows that need it
 
+# Of the two ways, the other one is that of machines without kernels.
 pytestmark = [
+    pytest.mark.parametrize(
+        "way", ["kernel", pytest.param("XLA", marks=pytest.mark.slow)], indirect=True
+    ),
     pytest.mark.usefixtures("way"),
     pytest.mark.reads_program,
     pytest.mark.skipif(jax.default_backend() != "cpu", reason="of the CPU's program"),

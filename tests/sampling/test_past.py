@@ -63,8 +63,15 @@ def contexts_of(rows=ROWS):
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize("count", [1, COUNT])
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        pytest.param(name, count, marks=[] if soon else [pytest.mark.slow])
+        for name in CHAINS
+        for count in (1, COUNT)
+        for soon in [count == COUNT or name == "all penalties"]
+    ],
+)
 def test_the_rows_are_those_of_the_whole_edit(name, count):
     rows, contexts = ROWS[-count:], contexts_of(ROWS[-count:])
     chain = CHAINS[name].per_row(COUNT)

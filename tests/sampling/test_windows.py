@@ -90,7 +90,17 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+# Every truncation alone is tried on windows by the laws of links.
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("dynamic", "typical, then p"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("typical", "eta and n-sigma", "tail-free")
+        ),
+    ],
+)
 def test_a_window_serves_every_kind_of_truncation(name):
     processed = jd.apply(OTHERS[name], ROWS)
     keys, got = drawn(jd.chain(OTHERS[name]), ROWS, 1, windows=(128,))

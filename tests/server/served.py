@@ -27,16 +27,16 @@ def client(url):
 
 
 def generated(prompt="hello w", *, seed, max_tokens, n=1, stop=None, **sampling):
-    """What the texts of a completion must be."""
+    """What the texts of a completion must be: the first of three, so of one program."""
     texts = language_model().generate(
         [prompt],
         key=[seed],
         sampler=jd.joint(**sampling),
         max_new_tokens=max_tokens,
-        num_samples=n,
+        num_samples=3,
         stop_strings=stop,
     )
-    return texts[0] if n > 1 else texts
+    return texts[0][:n]
 
 
 def answered(messages, *, seed, max_tokens, **sampling):

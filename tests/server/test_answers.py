@@ -105,6 +105,7 @@ def log_probs():
         sampler=sampling,
         max_new_tokens=9,
         eos_ids=lm.eos_ids,
+        num_samples=3,
     )
     tokens = np.asarray(out.tokens)[0, : int(out.lengths[0])]
     texts = [lm.decode([token], skip_special=False) for token in tokens.tolist()]

@@ -54,8 +54,8 @@ def alone(prompts=PROMPTS, n=1):
     return [text for texts in found for text in texts]
 
 
-def observed(prompt, observe):
-    """What `generate` reports of the first text."""
+def observed(prompt, count):
+    """What `generate` reports of the first text: the tokens and `count` beside each."""
     lm = language_model()
     out = jd.generate(
         lm.model,
@@ -64,11 +64,11 @@ def observed(prompt, observe):
         sampler=jd.joint(**SAMPLING),
         max_new_tokens=9,
         eos_ids=lm.eos_ids,
-        observe=[observe],
+        observe=["top_logprobs:5"],
     )
-    count = int(out.lengths[0])
-    parts = {name: np.asarray(x)[0, :count] for name, x in out.observations.items()}
-    return out.tokens[0, :count].tolist(), parts
+    length = int(out.lengths[0])
+    parts = {n: np.asarray(x)[0, :length, :count] for n, x in out.observations.items()}
+    return out.tokens[0, :length].tolist(), parts
 
 
 def spelled(token):
@@ -142,7 +142,7 @@ def test_a_client_that_goes_away_frees_the_slots_of_all_prompts():
 def test_a_chat_lists_the_likeliest_tokens_beside_each(api):
     lm = language_model()
     said = Conversation(who="test", messages=MESSAGES, template=lm.chat_template)
-    tokens, wanted = observed(said.encode(lm.tokenizer), f"top_logprobs:{TOP}")
+    tokens, wanted = observed(said.encode(lm.tokenizer), TOP)
     content = chat(api, logprobs=True, top_logprobs=TOP, **ASKED)
     content = content.choices[0].logprobs.content
     assert [entry.token for entry in content] == list(map(spelled, tokens))
@@ -161,7 +161,7 @@ def test_a_chat_lists_the_likeliest_tokens_beside_each(api):
 @pytest.mark.parametrize("count", [1, TOP, 5])
 def test_alternatives_are_those_that_generate_reports(api, count):
     lm = language_model()
-    tokens, wanted = observed(lm.encode("hello w"), f"top_logprobs:{count}")
+    tokens, wanted = observed(lm.encode("hello w"), count)
     found = complete(api, logprobs=count, **ASKED).choices[0].logprobs
     texts = list(map(spelled, tokens))
     assert found.tokens == texts

@@ -157,7 +157,7 @@ def test_no_value_of_a_field_brings_the_server_down(url):
     rng = random.Random(0)
     cases = [(f, v) for f in [*FIELDS, "response_format", "stream"] for v in VALUES]
     with httpx.Client(timeout=60) as http:
-        for field, value in rng.sample(cases, 60):
+        for field, value in rng.sample(cases, 30):
             data = json.dumps({"prompt": "a"} | {field: value}).encode()
             headers = {"content-type": "application/json"}
             found = http.post(url + "/completions", content=data, headers=headers)
@@ -217,14 +217,17 @@ def test_a_queue_that_is_full_answers_so_and_empties():
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("samples", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_client_that_goes_away_frees_its_slots(stream, samples):
     with held() as (still, url):
         body = LONG | {"stream": stream, "n": samples}
         with contextlib.suppress(httpx.TimeoutException):
             still.let(1)
             with httpx.stream(
-                "POST", url + "/completions", json=body, timeout=2.0
+                "POST",
+                url + "/completions",
+                json=body,
+                timeout=httpx.Timeout(9, read=1),
             ) as response:
                 next(response.iter_lines())
         assert still.cancelled.wait(30)
@@ -243,13 +246,13 @@ def test_a_client_that_goes_away_frees_its_slots(stream, samples):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_request_that_takes_too_long_is_ended(stream):
-    with held(limits=Limits(seconds=1.0)) as (still, url):
+    with held(limits=Limits(seconds=0.5)) as (still, url):
         found = post(url, LONG | {"stream": stream})
         if stream:
             *_, last = [line for line in found.text.split("\n") if line]
             assert json.loads(last[6:])["error"]["code"] == "timeout"
         else:
-            assert "1 seconds" in refused(found, 504, "timeout")
+            assert "0.5 seconds" in refused(found, 504, "timeout")
         assert still.cancelled.wait(30)
         still.let(2)
         wait_until(lambda: health(url).json()["texts"] == 0)

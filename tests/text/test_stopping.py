@@ -32,11 +32,16 @@ def ids(*words):
     return [names[word] for word in words]
 
 
+def script(*words, least=0):
+    """Return a sampler that writes these tokens; all of them share their programs."""
+    forced = jd.ForcedTokens(dict(enumerate(ids(*words))), count_prompt=False)
+    return jd.chain(forced, jd.MinNewTokens(least, [0]))
+
+
 def written(words, least=0, **options):
     """Return what `generate`, and a stream, make of a text of these tokens."""
-    script = jd.ForcedTokens(dict(enumerate(ids(*words))), count_prompt=False)
     options |= {
-        "sampler": jd.chain(script, jd.MinNewTokens(least, [0])),
+        "sampler": script(*words, least=least),
         "max_new_tokens": len(words),
         "key": 0,
     }
@@ -119,6 +124,7 @@ def test_the_prompt_does_not_count():
 
 def test_a_list_of_prompts_and_samples_is_cut_row_by_row():
     options = {"key": 3, "max_new_tokens": 12, "num_samples": 2}
+    options["sampler"] = tiny.PLAIN
     whole = MODEL.generate(["a", "b"], **options)
     cut = MODEL.generate(["a", "b"], stop_strings=["e", "U"], **options)
 
@@ -155,10 +161,8 @@ def test_an_answer_in_a_chat_is_cut_too():
         tiny.bag(), tokenizer=TOKENIZER, eos_ids=(0,),
         chat_template=ChatTemplate("{{ messages[0].content }}"),
     )  # fmt: skip
-    script = jd.ForcedTokens(
-        dict(enumerate(ids("a", "Us", "er", "a"))), count_prompt=False
-    )
-    options = {"key": 0, "sampler": script, "max_new_tokens": 4}
+    sampler = script("a", "Us", "er", "a")
+    options = {"key": 0, "sampler": sampler, "max_new_tokens": 4}
     message = [{"role": "user", "content": "b"}]
     assert model.chat(message, stop_strings="ser", **options) == "aU"
     pieces = model.stream_chat(message, stop_strings="ser", keep_stop=True, **options)
@@ -176,12 +180,9 @@ def test_sentence_piece_vocabularies_have_bytes_too():
 
 def test_stops_of_the_library_find_control_tokens_too():
     strings = jd.Stops.of((), ["<|start|>b"], TOKENIZER.stop_bytes)
-    script = jd.ForcedTokens(
-        dict(enumerate(ids("a", "<|start|>", "bab", "a"))), count_prompt=False
-    )
-    out = jd.generate(
-        MODEL.model, [ids("a")], 0, sampler=script, max_new_tokens=4, stop=strings
-    )
+    sampler = script("a", "<|start|>", "bab", "a")
+    asked = {"sampler": sampler, "max_new_tokens": 4, "stop": strings}
+    out = jd.generate(MODEL.model, [ids("a")], 0, **asked)
     assert int(out.lengths[0]) == 3
     assert out.status[0] == jd.Status.STOP
 

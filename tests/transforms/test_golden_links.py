@@ -98,8 +98,22 @@ NEEDS_ALL_PROBABLE = ("typical", "temperature_dynamic", "xtc")
 
 
 def cases_of(described, field, links):
+    """Return the cases of some links; those of one vocabulary share their programs.
+
+    The first one of a link is tried soon with all of its parameters.
+    """
     chosen = [case for case in described["cases"] if case[field] in links]
-    return [pytest.param(case, id=case["id"]) for case in chosen]
+    soon = {}
+    for case in chosen:
+        soon.setdefault(case[field], case.get("vocab"))
+    return [
+        pytest.param(
+            case,
+            id=case["id"],
+            marks=[] if case.get("vocab") == soon[case[field]] else [pytest.mark.slow],
+        )
+        for case in chosen
+    ]
 
 
 def histories(case):

@@ -37,17 +37,35 @@ def _cases():
 CASES = list(_cases())
 
 
+def _traced():
+    """Return {class: {parameter: a good value}} for what is traced in any case of it."""
+    found = {}
+    for kind, _, name in (case.values for case in CASES):
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        found.setdefault(kind, {})[name] = fields[name].default
+    return found
+
+
+def _is_whole(kind, name):
+    """Whether a parameter is a whole number in all cases of its class."""
+    given = [case.values[1].get(name) for case in CASES if case.values[0] is kind]
+    return not any(isinstance(value, float) for value in given)
+
+
+TRACED = _traced()
+
+
 @pytest.fixture(scope="module")
 def program_of():
-    """Return what makes a program of one link; values of one parameter share it."""
+    """Return what makes a program of one link; values of its parameters share it."""
     programs = {}
 
-    def program_of(kind, name, others):
-        def run(value):
-            link, keys = kind(**others, **{name: value}), [1, 2, 3]
+    def program_of(kind, others):
+        def run(values):
+            link, keys = kind(**others, **values), [1, 2, 3]
             return jd.sample(link, LOGITS, keys), jd.apply(link, LOGITS, key=keys)
 
-        return programs.setdefault((kind, name, repr(others)), jax.jit(run))
+        return programs.setdefault((kind, repr(others)), jax.jit(run))
 
     return program_of
 
@@ -56,8 +74,14 @@ def program_of():
 def test_a_row_with_a_traced_parameter_out_of_range_is_invalid(
     kind, arguments, name, program_of
 ):
-    others = {key: value for key, value in arguments.items() if key != name}
-    drawn, processed = program_of(kind, name, others)(arguments[name])
+    given = {**TRACED[kind], **arguments}
+    values = {
+        key: (np.int32 if _is_whole(kind, key) else np.float32)(value)
+        for key, value in given.items()
+        if key in TRACED[kind] and value is not None  # None is no number: it is static
+    }
+    others = {key: value for key, value in given.items() if key not in values}
+    drawn, processed = program_of(kind, others)(values)
     assert drawn.tolist() == [-1, -1, -1]
     assert np.isnan(processed).all()
 

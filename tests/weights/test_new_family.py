@@ -40,6 +40,7 @@ def folder(tmp_path):
     return write_folder(tmp_path / "scaled", SCALED_JSON)
 
 
+@jax.jit
 def logits_of(model):
     tokens = np.array([PROMPT], np.int32)
     positions = np.arange(len(PROMPT), dtype=np.int32)[None]
@@ -71,7 +72,9 @@ def test_its_switch_is_read_from_a_folder_and_reaches_the_logits(folder, tmp_pat
 
 
 @pytest.mark.usefixtures("one_more_family")
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param("float32", marks=pytest.mark.slow), "int8"]
+)
 def test_it_generates_the_token_its_logits_name(folder, dtype):
     model = load_model(folder, dtype).model
     out = jd.generate(model, [PROMPT], jax.random.key(0), sampler=jd.TopK(1),

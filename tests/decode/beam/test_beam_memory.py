@@ -40,17 +40,24 @@ def model_of(config, dtype="float32"):
     return build(config, params, dtype)
 
 
-def both(model, **options):
+OPTIONS = {"max_new_tokens": STEPS, "num_return": BEAMS, "eos_ids": [7]}
+
+
+def both(model):
     return [
-        beam_search(
-            model, PROMPTS, num_beams=BEAMS, max_new_tokens=STEPS, num_return=BEAMS,
-            eos_ids=[7], memory=memory, **options,
-        )
+        beam_search(model, PROMPTS, num_beams=BEAMS, memory=memory, **OPTIONS)
         for memory in ("shared", "whole")
-    ]  # fmt: skip
+    ]
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+# That of the first one is a program of the models below, too.
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind == "llama" else [pytest.mark.slow])
+        for kind in CONFIGS
+    ],
+)
 def test_shared_prompts_give_the_hypotheses_of_whole_caches(kind):
     shared, whole = both(model_of(CONFIGS[kind]))
     np.testing.assert_array_equal(shared.tokens, whole.tokens)
@@ -88,7 +95,7 @@ def test_a_model_that_cannot_share_is_searched_with_whole_caches():
     inner = model_of(LLAMA)
     assert can_share(inner)
     assert not can_share(Plain())
-    options = {"num_beams": BEAMS, "max_new_tokens": STEPS, "eos_ids": [7]}
+    options = {"num_beams": BEAMS, **OPTIONS}
     expected = beam_search(inner, PROMPTS, memory="whole", **options)
     found = beam_search(Plain(), PROMPTS, **options)
     np.testing.assert_array_equal(found.tokens, expected.tokens)

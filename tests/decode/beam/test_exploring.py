@@ -10,12 +10,14 @@ from tests import tiny
 PROMPT = [1, 2, 3]
 
 
-@pytest.mark.parametrize("eos_ids", [None, [4, 9, 11]])
+@pytest.mark.parametrize(
+    "eos_ids", [pytest.param(None, marks=pytest.mark.slow), [4, 9, 11]]
+)
 def test_every_hypothesis_is_a_path_of_the_tree(eos_ids):
     options = {"num_beams": 4, "max_new_tokens": 11, "num_return": 4}
     options["eos_ids"] = eos_ids
-    beams = jd.beam_search(tiny.llama(), [PROMPT], **options)
-    nodes, last = tree(explore(tiny.llama(), PROMPT, **options), eos_ids)
+    beams = jd.beam_search(tiny.bag(), [PROMPT], **options)
+    nodes, last = tree(explore(tiny.bag(), PROMPT, **options), eos_ids)
     assert len(last) == 4
     for place, node in enumerate(last):
         total, path = nodes[node].total, []
@@ -32,7 +34,7 @@ def test_every_hypothesis_is_a_path_of_the_tree(eos_ids):
 
 
 def test_no_two_tokens_stand_in_one_place_and_pruned_ones_lead_nowhere_kept():
-    found = explore(tiny.llama(), PROMPT, num_beams=4, max_new_tokens=11, num_return=4)
+    found = explore(tiny.bag(), PROMPT, num_beams=4, max_new_tokens=11, num_return=4)
     nodes, _ = tree(found, None)
     places = [(node.step, node.lane) for node in nodes]
     assert len(set(places)) == len(places)

@@ -38,13 +38,23 @@ def check_same(on, search, platform, fields=("scores",)):
         np.testing.assert_allclose(*pair, atol=5e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("memory", ["shared", "whole"])
-def test_beams_are_those_that_read_all_columns(on, platform, memory):
+def with_memories():
+    """Each platform and kind of memory is searched soon, in a model of one block."""
+    soon = ("caps", "shared", "tpu"), ("caps", "whole", "gpu")
+    for name in ("caps", "windows"):
+        for memory in ("shared", "whole"):
+            for platform in PLATFORMS:
+                case = name, memory, platform
+                marks = [] if case in soon else [pytest.mark.slow]
+                yield pytest.param(*case, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "memory", "platform"), with_memories())
+def test_beams_are_those_that_read_all_columns(on, name, memory, platform):
     def search():
         options = {"num_beams": BEAMS, "max_new_tokens": [NEW, 4, NEW - 1]}
         options |= {"num_return": BEAMS, "memory": memory}
-        return jd.beam_search(model("windows"), prompts(LENGTHS), **options)
+        return jd.beam_search(model(name), prompts(LENGTHS), **options)
 
     check_same(on, search, platform)
 
