@@ -12,7 +12,7 @@ from jaxdecode.transforms import Temperature
 
 VOCAB = 37
 COLUMNS = 48
-# Draws what no sampler draws: that is `joint()`, whose program is twice as large.
+# Draws what no sampler draws, by a link: its programs serve every temperature.
 PLAIN = Temperature(1.0)
 
 
