@@ -16,10 +16,7 @@ neighbours. */
 #include "simd.h"
 #include "tile.h"
 
-enum {
-  INT8_STEPS = 1024, /* of int8 times 14-bit rows, which fit into an int32 */
-  ROWS_AT_ONCE = 128,
-};
+enum { ROWS_AT_ONCE = 128 };
 
 typedef struct {
   const uint32_t* rows;     /* [block, count, BLOCK] steps of words, see rows.h */
@@ -46,9 +43,10 @@ INLINE void tiles_across(const uint32_t* row, block b, words* sums, kind k, int 
    share of the block that follows. */
 INLINE void pass(const uint32_t* row, const char* first, int64_t steps, words* sums,
                  kind k, int64_t count) {
-  if (pass_by_amx(row, first, steps, sums, k, count)) return;
   int64_t tiles = (count + ROWS_MAX - 1) / ROWS_MAX;
-  block b = {first, first + BLOCK * line_bytes(k), steps, line_bytes(k) / tiles};
+  const int64_t stride = line_bytes(k) / tiles;
+  block b = {first, first + BLOCK * line_bytes(k), steps, stride};
+  if (FAR_AHEAD > 0) b.ahead -= BLOCK / 2 * stride;
   for (; tiles > 0; tiles--) {
     const int64_t rows = (count + tiles - 1) / tiles;
     switch (rows) {
@@ -118,6 +116,11 @@ INLINE void put(const product* p, int64_t row, int64_t output, const words* sums
     put_some(to, sums, k, left);
 }
 
+/* Row `first` in the block that begins with step `at`. */
+INLINE const uint32_t* rows_of_block(const product* p, int64_t at, int64_t first, kind k) {
+  return p->rows + (at / BLOCK * p->count + first) * BLOCK * words_of(k);
+}
+
 /* Rows `first` to `end`, at most ROWS_AT_ONCE, times one panel. */
 INLINE void strip(const product* p, int64_t panel, int64_t first, int64_t end, kind k) {
   const char* lines = p->panels + panel * p->steps * line_bytes(k);
@@ -125,10 +128,15 @@ INLINE void strip(const product* p, int64_t panel, int64_t first, int64_t end, k
   words sums[ROWS_AT_ONCE * VECTORS];
   for (int64_t from = 0; from < p->steps; from += most) {
     const int64_t to = p->steps - from < most ? p->steps : from + most;
-    memset(sums, 0, (size_t)(count * VECTORS) * sizeof(words));
-    for (int64_t at = from; at < to; at += BLOCK)
-      pass(p->rows + (at / BLOCK * p->count + first) * BLOCK * words_of(k),
-           lines + at * line_bytes(k), to - at < BLOCK ? to - at : BLOCK, sums, k, count);
+    if (takes_tiles(k, p->count)) {
+      multiply_by_tiles(rows_of_block(p, from, first, k), p->count,
+                        lines + from * line_bytes(k), to - from, (char*)sums, k, count);
+    } else {
+      memset(sums, 0, (size_t)(count * VECTORS) * sizeof(words));
+      for (int64_t at = from; at < to; at += BLOCK)
+        pass(rows_of_block(p, at, first, k), lines + at * line_bytes(k),
+             to - at < BLOCK ? to - at : BLOCK, sums, k, count);
+    }
     for (int64_t r = 0; r < count; r++)
       put(p, first + r, panel * PANEL, sums + r * VECTORS, k, from > 0);
   }

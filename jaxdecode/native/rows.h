@@ -126,6 +126,7 @@ INLINE float prepare_row(const source* s, int64_t row, int64_t count, uint32_t* 
     read_part(s, from, inputs, k == FLOAT32 ? (float*)to : part);
     if (k == BFLOAT16) to_bfloat16(part, inputs, to);
     if (k == INT8) to_int14(part, inputs, INT14_MAX / most, to);
+    if (k == INT8 && takes_tiles(k, count)) order_for_tiles(to);
   }
   return scale;
 }

@@ -9,6 +9,7 @@
 #define TILE_VECTORS 2
 #define BLOCK 64
 #define UNROLLS 1
+#define FAR_AHEAD 0
 typedef __m256 floats;
 typedef __m256i words;
 INLINE words zero(void) { return _mm256_setzero_si256(); }

@@ -9,6 +9,13 @@
 #define TILE_VECTORS 2
 #define BLOCK 128
 #define UNROLLS 0
+/* Of the processors with AVX-512, those with AMX wait for memory with few places near the
+   first-level cache, and many near the second one. */
+#ifdef __AMX_TILE__
+#define FAR_AHEAD 16384
+#else
+#define FAR_AHEAD 0
+#endif
 typedef __m512 floats;
 typedef __m512i words;
 INLINE words zero(void) { return _mm512_setzero_si512(); }
@@ -16,8 +23,13 @@ INLINE words load(const void* from) { return _mm512_loadu_si512(from); }
 INLINE void store(float* to, floats v) { _mm512_storeu_ps(to, v); }
 INLINE words repeat(uint32_t word) { return _mm512_set1_epi32((int)word); }
 INLINE floats all(float value) { return _mm512_set1_ps(value); }
+/* Written out, with its place among others fixed: a compiler that is free to bring rows
+   forward does, and moves sums to memory for them. So are the dot products below. */
+#define ADDED_BY(instruction, sum, a, b) \
+  __asm__ volatile(instruction " %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 INLINE words multiply_add(words a, words b, words sum) {
-  return (words)_mm512_fmadd_ps((floats)a, (floats)b, (floats)sum);
+  ADDED_BY("vfmadd231ps", sum, a, b);
+  return sum;
 }
 INLINE void relax(void) { _mm_pause(); }
 INLINE words low_half(words v) { return _mm512_slli_epi32(v, 16); }
@@ -53,15 +65,19 @@ INLINE floats zero_below(floats v, floats x, float bound) {
 }
 INLINE words dot_int16(words a, words b, words sum) {
 #ifdef __AVX512VNNI__
-  return _mm512_dpwssd_epi32(sum, a, b);
+  ADDED_BY("vpdpwssd", sum, a, b);
 #else
-  return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+  words products;
+  __asm__ volatile("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0"
+                   : "+v"(sum), "=&v"(products) : "v"(a), "v"(b));
 #endif
+  return sum;
 }
 #ifdef __AVX512BF16__
 #define DOTS_BFLOAT16 1
 INLINE words dot_bfloat16(words a, words b, words sum) {
-  return (words)_mm512_dpbf16_ps((floats)sum, (__m512bh)a, (__m512bh)b);
+  ADDED_BY("vdpbf16ps", sum, a, b);
+  return sum;
 }
 #endif
 INLINE words widen_bfloat16(const void* from) {

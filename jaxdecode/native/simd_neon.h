@@ -10,6 +10,7 @@
 #define TILE_VECTORS 4
 #define BLOCK 128
 #define UNROLLS 0
+#define FAR_AHEAD 0
 typedef float32x4_t floats;
 typedef int32x4_t words;
 INLINE words zero(void) { return vdupq_n_s32(0); }

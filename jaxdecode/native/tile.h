@@ -15,6 +15,7 @@ enum {
 #else
   BFLOAT16_WORDS = 2, /* the even number and the odd one, each as float32 */
 #endif
+  INT8_STEPS = 1024, /* of int8 times 14-bit rows, which fit into an int32 */
   ROWS_LISTED = 12, /* as far as the lists below go */
   VECTORS_LISTED = 8,
 };
@@ -74,8 +75,8 @@ INLINE void add_half(const uint32_t* row, const char* line,
 /* Adds the products of one step, and fetches what lies `ahead`. */
 INLINE void step(const uint32_t* row, const char* line, const char* ahead,
                  words sum[ROWS_LISTED][VECTORS_LISTED], kind k, int rows, int width) {
-  __builtin_prefetch(ahead);
-  if (width * LANES * word_bytes(k) > 64) __builtin_prefetch(ahead + 64);
+  fetch_line(ahead);
+  if (width * LANES * word_bytes(k) > 64) fetch_line(ahead + 64);
   add_half(row, line, sum, k, rows, width, 0);
   if (words_of(k) == 2) add_half(row + 1, line, sum, k, rows, width, 1);
 }

@@ -1,8 +1,7 @@
 """Products by AMX, with plain C in place of the instructions (`amx_in_c.h`).
 
-No machine of ours has them: what is checked here is the arithmetic, the use of memory and
-when tiles are used at all; nothing is known of their speed. On a machine that has them,
-the last test but one uses them.
+What is checked here is the arithmetic, the use of memory and when tiles are used at all,
+on any machine. On one that has the instructions, the last test but one uses them.
 """
 
 import platform
