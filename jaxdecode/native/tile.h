@@ -72,11 +72,12 @@ INLINE void add_half(const uint32_t* row, const char* line,
 #undef ADD
 }
 
-/* Adds the products of one step, and fetches what lies `ahead`. */
-INLINE void step(const uint32_t* row, const char* line, const char* ahead,
+/* Adds the products of one step, and fetches what lies `ahead`; `two` lines of memory, if
+   the next step fetches beyond them. */
+INLINE void step(const uint32_t* row, const char* line, const char* ahead, int two,
                  words sum[ROWS_LISTED][VECTORS_LISTED], kind k, int rows, int width) {
   fetch_line(ahead);
-  if (width * LANES * word_bytes(k) > 64) fetch_line(ahead + 64);
+  if (width * LANES * word_bytes(k) > 64 && two) fetch_line(ahead + 64);
   add_half(row, line, sum, k, rows, width, 0);
   if (words_of(k) == 2) add_half(row + 1, line, sum, k, rows, width, 1);
 }
@@ -102,9 +103,10 @@ INLINE void tile(const uint32_t* row, const block* b, words* sums, kind k, int r
   }
   FOR_ROWS(TAKE_ROW)
   const char *line = b->first, *ahead = b->ahead;
+  const int two = b->stride > 64;
 #define STEP(i) \
-  step(row + (i) * words_of(k), line + (i) * line_bytes(k), ahead + (i) * b->stride, sum, k, \
-       rows, width);
+  step(row + (i) * words_of(k), line + (i) * line_bytes(k), ahead + (i) * b->stride, two, \
+       sum, k, rows, width);
 #define ADVANCE(steps)               \
   row += (steps) * words_of(k);      \
   line += (steps) * line_bytes(k);   \

@@ -55,17 +55,17 @@ def code_for(options, made):
 
 
 def innermost_loops(lines):
-    """Yield the lines of each loop that holds no jump but its own."""
+    """Yield the lines of each loop that holds no other one."""
     places = {line.split(":")[0].strip(): i for i, line in enumerate(lines)}
     jumps = [
-        (i, found[1])
+        (places.get(found[1], len(lines)), i)
         for i, line in enumerate(lines)
         if (found := re.search(r"\sj\w+\s+([0-9a-f]+)", line))
     ]
-    for i, target in jumps:
-        start = places.get(target, len(lines))
-        if start < i and not any(start <= other < i for other, _ in jumps):
-            yield lines[start : i + 1]
+    loops = [(start, end) for start, end in jumps if start < end]
+    for start, end in loops:
+        if not any(start <= other and last < end for other, last in loops):
+            yield lines[start : end + 1]
 
 
 @pytest.mark.parametrize("options", PROCESSORS)
