@@ -39,7 +39,9 @@ def run(program, *argv, **environment):
 
 # Without XLA's optimizations programs cannot be written down.
 @pytest.mark.optimized
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("int8", marks=pytest.mark.slow)]
+)
 def test_a_warm_start_makes_no_module_and_does_not_import_flax(tmp_path, dtype):
     path = GOLDEN / "tiny_llama_gguf" / "tiny_llama-Q8_0.gguf"
     cache = {"JAXDECODE_CACHE": str(tmp_path)}

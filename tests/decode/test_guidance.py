@@ -116,7 +116,9 @@ def wrappers():
     }
 
 
-@pytest.mark.parametrize("name", ["guided", "contrastive"])
+@pytest.mark.parametrize(
+    "name", ["guided", pytest.param("contrastive", marks=pytest.mark.slow)]
+)
 def test_score_and_stream_agree_with_generate(name):
     model = wrappers()[name]
     out = jd.generate(model, PROMPTS, 7, **DRAWN)

@@ -17,7 +17,9 @@ from tests.decode.test_long_rows import PLAIN, PLATFORMS, model, prompts
 LENGTHS, BUDGETS = (1, 4, 6, 3), (28, 5, 20, 25)
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize(
+    "platform", ["gpu", pytest.param("tpu", marks=pytest.mark.slow)]
+)
 def test_a_pool_writes_what_rows_that_read_all_columns_write(platform, monkeypatch):
     stages, compiled_for = [], Platform.for_rows_up_to
 

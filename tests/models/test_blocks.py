@@ -40,7 +40,7 @@ KINDS = {  # changes, and how many blocks a compiled program then holds
     "all different": ({**GPT2, "scale_by_layer": True}, 3),
 }
 LOOPED = [kind for kind in KINDS if kind != "all different"]  # which has no loop
-SOON = {("alike", "int8"), ("alternating windows", "float32")}
+SOON = {("alike", "int8")}
 POSITIONS = np.tile(np.arange(6, dtype=np.int32), (2, 1))
 TOKENS = np.asarray([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]], np.int32)
 

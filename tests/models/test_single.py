@@ -93,7 +93,13 @@ def whole_row(tokens):
     return whole(PARAMS, tokens)
 
 
-@pytest.mark.parametrize("layout", SINGLE)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "ring" else [])
+        for name in SINGLE
+    ],
+)
 def test_a_function_of_one_row_writes_every_row_of_a_ragged_batch(layout):
     function, init_cache = SINGLE[layout]
     model = jd.from_single(function, PARAMS, init_cache=init_cache, **SIZES)

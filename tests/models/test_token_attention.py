@@ -85,7 +85,15 @@ def trace_read(model, platform):
     jax.eval_shape(lambda model: read(model, platform, count=1)[0], model)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[] if name in ("grouped", "caps") else pytest.mark.slow
+        )
+        for name in CONFIGS
+    ],
+)
 def test_a_model_says_with_the_kernel_what_it_says_without(calls, name):
     one = model(CONFIGS[name])
     (found, cache), (expected, plain) = (read(one, p) for p in (CUDA, GPU))
