@@ -5,9 +5,9 @@ float32, two bfloat16, or two int16. ROWS_MAX rows times TILE_VECTORS registers 
 outputs are the sums that a product keeps in registers; BLOCK steps of a panel stay in
 the first-level cache while all rows pass, see product.h. UNROLLS says whether several
 steps are written out one after the other: so much less is counted, which pays where
-another program runs on the same core. FAR_AHEAD is how much earlier memory is brought to
-the second-level cache, 0 if only to the first. DOTS_BFLOAT16 says that there is an instruction for
-two products of bfloat16. */
+another program runs on the same core. FAR_AHEAD is how many bytes earlier memory is brought
+to the second-level cache, 0 if only to the first. DOTS_BFLOAT16 says that there is an
+instruction for two products of bfloat16. */
 
 #pragma once
 

@@ -6,12 +6,11 @@ on any machine. On one that has the instructions, the last test but one uses the
 
 import platform
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.native.test_called_from_c import built, said_by
+from tests.native.test_called_from_c import built, machine_code_of, said_by
 from tests.native.test_instruction_sets import TILES, TILES_IN_C
 
 GUARDED = "-fsanitize=address,undefined"
@@ -70,12 +69,7 @@ def test_the_real_instructions_are_compiled(tmp_path):
     if "sapphirerapids" in done.stderr:
         pytest.skip("this gcc does not know such processors")
     assert done.returncode == 0, done.stderr
-    code = subprocess.run(
-        ["objdump", "-d", "--no-show-raw-insn", made],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    code = machine_code_of(made)
     for name in ("ldtilecfg", "tileloadd", "tdpbf16ps", "tdpbusd", "tdpbssd"):
         assert code.count(name) > 0, name
     assert "tilerelease" in code

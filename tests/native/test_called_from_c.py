@@ -34,6 +34,11 @@ def built(compiler, made, *options, check="check_kernels.c"):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def machine_code_of(made):
+    command = ["objdump", "-d", "--no-show-raw-insn", made]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def said_by(command, **variables):
     done = subprocess.run(
         command,

@@ -13,6 +13,7 @@ import jax.ffi
 import pytest
 
 from jaxdecode.native import library
+from tests.native.test_called_from_c import machine_code_of
 from tests.native.test_instruction_sets import NATIVE
 
 PROCESSORS = [
@@ -44,12 +45,7 @@ def code_for(options, made):
     if "bad value" in done.stderr:
         pytest.skip(f"this gcc does not know {options}")
     assert done.returncode == 0, done.stderr
-    code = subprocess.run(
-        ["objdump", "-d", "--no-show-raw-insn", made],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    code = machine_code_of(made)
     functions = re.findall(r"^\w+ <(\w+)>:\n((?:.+\n)+)", code, re.MULTILINE)
     return {name: lines.splitlines() for name, lines in functions}
 
