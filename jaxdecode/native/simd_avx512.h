@@ -23,10 +23,11 @@ INLINE words load(const void* from) { return _mm512_loadu_si512(from); }
 INLINE void store(float* to, floats v) { _mm512_storeu_ps(to, v); }
 INLINE words repeat(uint32_t word) { return _mm512_set1_epi32((int)word); }
 INLINE floats all(float value) { return _mm512_set1_ps(value); }
-/* Written out, with its place among others fixed: a compiler that is free to bring rows
-   forward does, and moves sums to memory for them. So are the dot products below. */
+/* Written out: of the forms that there are, a compiler is left the one that adds to the sum
+   where it is. With all of them it brings rows forward, and moves sums to memory for them.
+   Their order is left to it, which is quicker for a few rows. So are the dot products. */
 #define ADDED_BY(instruction, sum, a, b) \
-  __asm__ volatile(instruction " %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+  __asm__(instruction " %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 INLINE words multiply_add(words a, words b, words sum) {
   ADDED_BY("vfmadd231ps", sum, a, b);
   return sum;
@@ -68,8 +69,8 @@ INLINE words dot_int16(words a, words b, words sum) {
   ADDED_BY("vpdpwssd", sum, a, b);
 #else
   words products;
-  __asm__ volatile("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0"
-                   : "+v"(sum), "=&v"(products) : "v"(a), "v"(b));
+  __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0"
+          : "+v"(sum), "=&v"(products) : "v"(a), "v"(b));
 #endif
   return sum;
 }
