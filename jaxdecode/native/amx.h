@@ -156,9 +156,11 @@ static void multiply_bfloat16(const uint32_t* row, int64_t all, const char* line
   char rest[TILE * WIDE] __attribute__((aligned(64)));
   const int64_t whole = steps / TILE, left = steps % TILE;
   tiled by = {lines, rest, lines + NEAR, (steps + TILE - 1) / TILE, whole};
-  memcpy(rest, lines + whole * TILE * WIDE, (size_t)(left * WIDE));
-  memset(rest + left * WIDE, 0, (size_t)((TILE - left) * WIDE));
-  written(rest);
+  if (left > 0) {
+    memcpy(rest, lines + whole * TILE * WIDE, (size_t)(left * WIDE));
+    memset(rest + left * WIDE, 0, (size_t)((TILE - left) * WIDE));
+    written(rest);
+  }
   for (int64_t groups = (count + GROUP - 1) / GROUP; groups > 0; groups--) {
     const int rows = (int)((count + groups - 1) / groups);
     const int lower = rows > TILE ? rows / 2 : 0, upper = rows - lower;
