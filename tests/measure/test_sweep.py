@@ -165,8 +165,10 @@ def test_a_thousand_runs_of_the_default_model_compile_once_and_keep_no_memory():
         other = [{"temperature": 1.3, "top_p": 0.5}] * 2
         measure.sweep(lm.model, prompts[::-1], other, range(25), **options)
     assert later.count == 0, later.names
-    # The logits and the cache of one call are 30 MB: if calls kept them, 450 more.
-    assert held[-1] - held[4] < 100, held
+    # The logits and the cache of one call are 30 MB: if calls kept them, the last ten
+    # would all hold 300 more. A single figure is no measure: a call that is caught at
+    # its work holds some 150 for a moment.
+    assert min(held[10:]) - min(held[:5]) < 100, held
 
 
 def resident_megabytes():
