@@ -1,8 +1,8 @@
-"""Attention over a cache by the kernel: each token reads the columns it sees, alone.
+"""Attention over a cache by the kernel, for one token of a row or for many.
 
-Nothing is shared between tokens but the reading of a key head by its query heads, so a
-token's bits depend on its own columns: not on the batch, on how many tokens are read at
-once, nor on how long the cache is.
+Tokens of a row share the reading of keys and values, and nothing else: a token's bits
+depend on its own columns, not on the batch, on how many tokens are read at once, nor on
+how long the cache is.
 """
 
 import functools

@@ -33,7 +33,8 @@ from jaxdecode.core.platform import Platform, backend
 from jaxdecode.native.kept import is_whole, seal
 
 VARIABLE = "JAXDECODE_NATIVE"
-SOURCES = ("simd.h", "simd_avx512.h", "simd_avx2.h", "simd_neon.h", "work.h")
+SOURCES = ("simd.h", "simd_x86.h", "simd_avx512.h", "simd_avx2.h", "simd_neon.h")
+SOURCES += ("work.h", "softmax.h", "blocked_attention.h")
 SOURCES += ("frame.h", "exponential.h", "tile.h", "amx.h", "product.h", "rows.h")
 SOURCES += ("multiply.h", "attention.h", "best.h", "sort.h", "survey.h", "noise.h")
 SOURCES += ("draws.h",)

@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include "simd_x86.h"
+
 #define LANES 8
 #define ROWS_MAX 6
 #define TILE_VECTORS 2
@@ -84,6 +86,9 @@ INLINE words widen_bfloat16(const void* from) {
   const words wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from));
   return _mm256_slli_epi32(wide, 16);
 }
+/* When a lane comes in the order of `store_totals`: it adds neighbours, then neighbouring
+   pairs, and so on. */
+static const int PLACE_OF_LANE[LANES] = {0, 1, 2, 3, 4, 5, 6, 7};
 /* Stores the totals of four registers; each is added up in the same order. */
 INLINE void store_totals(float* to, const floats v[4]) {
   const floats ab = _mm256_hadd_ps(v[0], v[1]), cd = _mm256_hadd_ps(v[2], v[3]);

@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include "simd_x86.h"
+
 #define LANES 16
 #define ROWS_MAX 12
 #define TILE_VECTORS 2
@@ -85,6 +87,10 @@ INLINE words widen_bfloat16(const void* from) {
   const words wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from));
   return _mm512_slli_epi32(wide, 16);
 }
+/* When a lane comes in the order of `store_totals`: it adds neighbours, then neighbouring
+   pairs, and so on. */
+static const int PLACE_OF_LANE[LANES] = {0, 2, 1, 3, 8,  10, 9,  11,
+                                         4, 6, 5, 7, 12, 14, 13, 15};
 /* Stores the totals of four registers; each is added up in the same order. */
 INLINE void store_totals(float* to, const floats v[4]) {
   const floats ab = add(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));

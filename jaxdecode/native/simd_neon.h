@@ -54,7 +54,22 @@ INLINE words dot_int16(words a, words b, words sum) {
   const words low = vmull_s16(vget_low_s16(x), vget_low_s16(y));
   return vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(x, y)));
 }
+/* When a lane comes in the order of `store_totals`: it adds neighbours, then neighbouring
+   pairs, and so on. */
+static const int PLACE_OF_LANE[LANES] = {0, 1, 2, 3};
 /* Stores the totals of four registers; each is added up in the same order. */
 INLINE void store_totals(float* to, const floats v[4]) {
   vst1q_f32(to, vpaddq_f32(vpaddq_f32(v[0], v[1]), vpaddq_f32(v[2], v[3])));
+}
+/* Four numbers, from `at` on, of each of four columns; a line gets the same one of all. */
+INLINE void transpose_four(const float* const columns[4], int64_t at,
+                           float* const lines[4]) {
+  const float32x4_t a = vld1q_f32(columns[0] + at), b = vld1q_f32(columns[1] + at);
+  const float32x4_t c = vld1q_f32(columns[2] + at), d = vld1q_f32(columns[3] + at);
+  const float64x2_t ab = (float64x2_t)vzip1q_f32(a, b), cd = (float64x2_t)vzip1q_f32(c, d);
+  const float64x2_t AB = (float64x2_t)vzip2q_f32(a, b), CD = (float64x2_t)vzip2q_f32(c, d);
+  vst1q_f32(lines[0], (float32x4_t)vzip1q_f64(ab, cd));
+  vst1q_f32(lines[1], (float32x4_t)vzip2q_f64(ab, cd));
+  vst1q_f32(lines[2], (float32x4_t)vzip1q_f64(AB, CD));
+  vst1q_f32(lines[3], (float32x4_t)vzip2q_f64(AB, CD));
 }

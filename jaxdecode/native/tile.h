@@ -50,8 +50,9 @@ INLINE words part_of_line(const char* at, kind k, int half) {
   return half == 0 ? low_half(load(at)) : high_half(load(at));
 }
 
-/* Adds the products of one step; or of half a step, where a word is two numbers. */
-INLINE void add_half(const uint32_t* row, const char* line,
+/* Adds the products of one step; or of half a step, where a word is two numbers. Rows are
+   `stride` words apart. */
+INLINE void add_half(const uint32_t* row, int64_t stride, const char* line,
                      words sum[ROWS_LISTED][VECTORS_LISTED], kind k, int rows, int width,
                      int half) {
   words b[VECTORS_LISTED];
@@ -61,11 +62,11 @@ INLINE void add_half(const uint32_t* row, const char* line,
 #undef READ
 #define ADD(v) \
   if (v < width) of_row[v] = times(a, b[v], of_row[v], k);
-#define ADD_ROW(r)                                       \
-  if (r < rows) {                                        \
-    const words a = repeat(row[r * BLOCK * words_of(k)]); \
-    words* of_row = sum[r];                              \
-    FOR_VECTORS(ADD)                                     \
+#define ADD_ROW(r)                            \
+  if (r < rows) {                             \
+    const words a = repeat(row[r * stride]);  \
+    words* of_row = sum[r];                   \
+    FOR_VECTORS(ADD)                          \
   }
   FOR_ROWS(ADD_ROW)
 #undef ADD_ROW
@@ -78,8 +79,9 @@ INLINE void step(const uint32_t* row, const char* line, const char* ahead, int t
                  words sum[ROWS_LISTED][VECTORS_LISTED], kind k, int rows, int width) {
   fetch_line(ahead);
   if (width * LANES * word_bytes(k) > 64 && two) fetch_line(ahead + 64);
-  add_half(row, line, sum, k, rows, width, 0);
-  if (words_of(k) == 2) add_half(row + 1, line, sum, k, rows, width, 1);
+  const int64_t stride = BLOCK * words_of(k);
+  add_half(row, stride, line, sum, k, rows, width, 0);
+  if (words_of(k) == 2) add_half(row + 1, stride, line, sum, k, rows, width, 1);
 }
 
 /* Adds `rows` rows times `width` registers of a block to `sums` [rows, VECTORS], which

@@ -8,7 +8,7 @@ and one line per kernel that is right. */
 
 #include "kernels.c"
 
-enum { KINDS = 3, GROUPS = 3, HEADS = 2, SIZE = 64, COLUMNS = 37, LAYERS = 2 };
+enum { KINDS = 3, GROUPS = 3, HEADS = 2, SIZE = 64, COLUMNS = 150, LAYERS = 2 };
 
 static XLA_FFI_Error* one_thread(XLA_FFI_ThreadPool_NumThreads_Args* ask) {
   *ask->num_threads = 1;
@@ -137,29 +137,32 @@ static void check_product(kind k, int64_t count, int64_t outputs, int64_t inputs
   free(rows), free(words), free(scale), free(out), free(factors), free(onto);
 }
 
-static void check_attention(int wide, int32_t position) {
+/* Tokens of one row, the last one at `position`. */
+static void check_attention(int wide, int32_t position, int64_t tokens) {
   const int64_t heads = HEADS * GROUPS, kept = LAYERS * HEADS * COLUMNS * SIZE;
-  float *q = numbers(heads * SIZE), *keys = numbers(kept), *values = numbers(kept);
-  float* out = numbers(heads * SIZE);
+  const int64_t all = tokens * heads;
+  float *q = numbers(all * SIZE), *keys = numbers(kept), *values = numbers(kept);
+  float* out = numbers(all * SIZE);
   uint16_t *short_keys = malloc(2 * kept), *short_values = malloc(2 * kept);
   for (int64_t i = 0; !wide && i < kept; i++) {
     keys[i] = of_bfloat16(short_keys[i] = (uint16_t)bfloat16_of(keys[i]));
     values[i] = of_bfloat16(short_values[i] = (uint16_t)bfloat16_of(values[i]));
   }
+  int32_t layer = 1, positions[COLUMNS];
+  for (int64_t s = 0; s < tokens; s++) positions[s] = position - (int32_t)(tokens - 1 - s);
   const XLA_FFI_DataType type = wide ? XLA_FFI_DataType_F32 : XLA_FFI_DataType_U16;
   const int64_t dims[6] = {1, LAYERS, HEADS, COLUMNS, SIZE};
-  int32_t layer = 1;
   int64_t window = 0;
-  array operands[5] = {ARRAY(F32, q, 1, heads, SIZE),
+  array operands[5] = {ARRAY(F32, q, tokens, heads, SIZE),
                        of(type, wide ? (void*)keys : short_keys, dims),
                        of(type, wide ? (void*)values : short_values, dims),
-                       ARRAY(S32, &position, 1), ARRAY(S32, &layer, 0)};
-  array result = ARRAY(F32, out, 1, heads, SIZE);
+                       ARRAY(S32, positions, tokens), ARRAY(S32, &layer, 0)};
+  array result = ARRAY(F32, out, tokens, heads, SIZE);
   call(jaxdecode_attend, operands, 5, &result, 1, XLA_FFI_DataType_S64, &window, 0);
-  for (int64_t h = 0; h < heads; h++) {
-    const int64_t from = (layer * HEADS + h / GROUPS) * COLUMNS * SIZE;
+  for (int64_t h = 0; h < all; h++) {
+    const int64_t from = (layer * HEADS + h % heads / GROUPS) * COLUMNS * SIZE;
     double weights[COLUMNS], sum = 0;
-    for (int64_t t = 0; t <= position; t++) {
+    for (int64_t t = 0; t <= positions[h / heads]; t++) {
       double score = 0;
       for (int64_t i = 0; i < SIZE; i++)
         score += (double)q[h * SIZE + i] * keys[from + t * SIZE + i];
@@ -167,7 +170,7 @@ static void check_attention(int wide, int32_t position) {
     }
     for (int64_t i = 0; i < SIZE; i++) {
       double mixed = 0;
-      for (int64_t t = 0; t <= position; t++)
+      for (int64_t t = 0; t <= positions[h / heads]; t++)
         mixed += weights[t] * values[from + t * SIZE + i];
       must_be_near("attention", out[h * SIZE + i], mixed / sum, 2e-6);
     }
@@ -274,8 +277,10 @@ int main(void) {
   check_product(INT8, 3, 5, 2311, NO_GATE);
   printf("product\n");
   for (int wide = 0; wide < 2; wide++)
-    for (int32_t position = 0; position < COLUMNS; position += 9)
-      check_attention(wide, position);
+    for (int32_t position = 0; position < COLUMNS; position += 37) {
+      check_attention(wide, position, 1);
+      check_attention(wide, position, position + 1);
+    }
   printf("attention\n");
   check_survey();
   printf("survey\n");

@@ -128,14 +128,83 @@ def test_a_broken_number_is_not_hidden(place):
     np.testing.assert_array_equal(np.delete(broken, 2, 0), np.delete(sound, 2, 0))
 
 
-@DTYPES
-def test_tokens_read_together_have_the_bits_of_tokens_read_alone(dtype):
-    _, keys, values, _ = case(dtype)
+# Tokens, heads, key heads, head size, window: tiles that are full, filled up and of
+# several tokens each, several spans of columns, and blocks of more than one thread.
+TOGETHER = [
+    (3, 6, 2, 32, None),
+    (70, 3, 1, 64, None),
+    (41, 5, 5, 96, 37),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (
+            (300, 2, 2, 32, None),
+            (300, 4, 1, 64, 130),
+            (9, 40, 1, 128, None),
+            (2, 400, 1, 32, None),
+            (25, 2, 1, 256, 1),
+        )
+    ),
+]
+
+
+def prompt(dtype, tokens, heads, kv_heads, size, starts):
+    """Queries of some rows' tokens, what is stored, and the tokens' columns."""
     rng = np.random.default_rng(7)
-    q = jnp.asarray(rng.standard_normal((len(POSITIONS), 3, 6, 32), np.float32))
-    at = jnp.asarray(POSITIONS[:, None] // 2 + np.arange(3, dtype=np.int32))
+    rows, columns = len(starts), max(starts) + tokens
+    q = rng.standard_normal((rows, tokens, heads, size), np.float32)
+    shape = (2, rows, LAYERS, kv_heads, columns, size)
+    kept = jnp.asarray(rng.standard_normal(shape, np.float32)).astype(dtype)
+    if dtype == "bfloat16":
+        kept = jax.lax.bitcast_convert_type(kept, jnp.uint16)
+    at = np.asarray(starts, np.int32)[:, None] + np.arange(tokens, dtype=np.int32)
+    return jnp.asarray(q * 0.3), *kept, jnp.asarray(at)
+
+
+@DTYPES
+@pytest.mark.parametrize(("tokens", "heads", "kv_heads", "size", "window"), TOGETHER)
+def test_tokens_read_together_have_the_bits_of_tokens_read_alone(
+    dtype, tokens, heads, kv_heads, size, window
+):
+    q, keys, values, at = prompt(dtype, tokens, heads, kv_heads, size, (0, 101))
+    twin = functools.partial(_attend_visible, window=window)
+    together = attend_columns(q, keys, values, at, LAYER, window, twin)
+    assert np.isfinite(together).all()
+    for s in range(0, tokens, 1 + tokens // 40):
+        alone = attend(q[:, s], keys, values, window, positions=at[:, s])
+        np.testing.assert_array_equal(together[:, s], alone, err_msg=f"token {s}")
+
+
+@DTYPES
+def test_items_with_keys_of_their_own_are_no_tokens_of_one_row(dtype):
+    q, keys, values, _ = case(dtype)
+    result = jax.ShapeDtypeStruct(q.shape, jnp.float32)
+    call = jax.ffi.ffi_call("jaxdecode_attend", result)
+    given = q, keys, values, jnp.asarray(POSITIONS), np.int32(LAYER)
+    got = call(*given, window=np.int64(0))
+    np.testing.assert_array_equal(got, attend(q, keys, values))
+
+
+@pytest.mark.parametrize("tokens", [1, 20])
+def test_a_token_that_sees_nothing_reads_zeros(tokens):
+    q, keys, values, at = prompt("float32", tokens, 3, 1, 64, (5, 9))
     twin = functools.partial(_attend_visible, window=None)
-    together = np.asarray(attend_columns(q, keys, values, at, LAYER, None, twin))
-    for s in range(3):
-        alone = attend(q[:, s], keys, values, positions=at[:, s])
-        np.testing.assert_array_equal(together[:, s], alone)
+    sound = attend_columns(q, keys, values, at, LAYER, None, twin)
+    got = attend_columns(q, keys, values, at.at[0, 0].set(-1), LAYER, None, twin)
+    assert not np.asarray(got[0, 0]).any()
+    np.testing.assert_array_equal(got[0, 1:], sound[0, 1:])
+    np.testing.assert_array_equal(got[1], sound[1])
+
+
+@DTYPES
+def test_a_later_token_that_is_broken_harms_no_earlier_one(dtype):
+    q, keys, values, at = prompt(dtype, 40, 3, 1, 64, (0, 101))
+    twin = functools.partial(_attend_visible, window=None)
+    sound = attend_columns(q, keys, values, at, LAYER, None, twin)
+    nan = np.uint16(0x7FC0) if dtype == "bfloat16" else np.nan
+    first = np.asarray(at[:, 17])  # its columns hold no number
+    for row, column in enumerate(first):
+        keys = keys.at[row, :, :, column].set(nan)
+        values = values.at[row, :, :, column].set(nan)
+    broken = np.asarray(attend_columns(q, keys, values, at, LAYER, None, twin))
+    np.testing.assert_array_equal(broken[:, :17], sound[:, :17])
+    assert np.isnan(broken[:, 17:]).all()
