@@ -25,7 +25,8 @@ PROCESSORS = [
     "x86-64-v4 -mtune=znver3 -mavx512vnni -mavx512bf16",
 ]
 PRODUCTS = "vfmadd231ps|vpdpwssd|vdpbf16ps|vpmaddwd"
-STRIPS = ("strip_float32", "strip_bfloat16", "strip_int8")
+# Moves to and from memory that a loop may have: four beside 96 products cost nothing.
+KERNELS = {"strip_float32": 0, "strip_bfloat16": 0, "strip_int8": 0, "attend_block": 4}
 
 pytestmark = [
     pytest.mark.slow,
@@ -67,11 +68,11 @@ def innermost_loops(lines):
 @pytest.mark.parametrize("options", PROCESSORS)
 def test_no_sum_waits_in_memory_while_products_are_added(options, tmp_path):
     functions = code_for(options, tmp_path / "kernels.so")
-    for name in STRIPS:
+    for name, moves in KERNELS.items():
         tallest = 0
         for loop in innermost_loops(functions[name]):
             products = sum(bool(re.search(PRODUCTS, line)) for line in loop)
             moved = [x for x in loop if "zmm" in x and re.search(r"\(%r[sb]p\)", x)]
-            assert not products or not moved, (name, products, moved)
+            assert not products or len(moved) <= moves, (name, products, moved)
             tallest = max(tallest, products)
         assert tallest >= 24, f"{name}: the loop of twelve rows was not found"
