@@ -153,7 +153,11 @@ def write_columns(
     head = jnp.arange(heads)[None, :, None]
     column = starts[:, None, None] + jnp.arange(columns, dtype=starts.dtype)[None, None]
     return stored.at[row, *layer, head, column].set(
-        new, mode="drop", unique_indices=True, indices_are_sorted=True
+        new,
+        mode="drop",
+        unique_indices=True,
+        indices_are_sorted=True,
+        wrap_negative_indices=False,  # there are none: half of what Python does here
     )
 
 

@@ -56,16 +56,19 @@ def sample_keys(keys: jax.Array, num_samples: int) -> jax.Array:
 
 
 def _fold_rows(key: jax.Array, rows: int) -> jax.Array:
-    keys = _repeated(key[None], rows)
-    return fold_in(keys, np.arange(rows, dtype=np.int32))
+    return fold_in(_repeated(key, rows), np.arange(rows, dtype=np.int32))
 
 
 def _repeated(keys: jax.Array, times: int) -> jax.Array:
-    """Return each of keys [B] `times` times in a row."""
+    """Return each of keys [B], or one key, `times` times in a row.
+
+    By numpy where it can be: an eager jax operation is a program of its own.
+    """
     words = jax.random.key_data(keys)
     if check.is_traced(words) or not words.is_fully_addressable:
-        return jnp.repeat(keys, times, axis=0, total_repeat_length=len(words) * times)
-    words = jax.device_put(np.repeat(np.asarray(words), times, axis=0))
+        total = keys.size * times
+        return jnp.repeat(keys.reshape(-1), times, axis=0, total_repeat_length=total)
+    words = jax.device_put(np.repeat(np.atleast_2d(words), times, axis=0))
     return jax.random.wrap_key_data(words, impl=jax.random.key_impl(keys))
 
 

@@ -43,6 +43,7 @@ def finite_or_zero(value: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(value), value, jnp.float32(0.0))
 
 
+@jax.jit  # asked for twice by a nucleus, and traced once
 def prefix_sum(values: jax.Array) -> jax.Array:
     """Return running sums of a vector, each independent of what follows it.
 

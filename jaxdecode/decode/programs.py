@@ -108,7 +108,7 @@ class Compiled:
             if program is None:
                 given = (arrays, *args)
                 traced = self._outermost().trace(*given, structure=structure, **kwargs)
-                program = kept_programs.compile_and_keep(folder, name, traced.lower())
+                program = kept_programs.compile_and_keep(folder, name, _lowered(traced))
         if len(self._ready) >= kept_programs.READY_MAX:
             self._ready.clear()
         self._ready[known] = program
@@ -121,7 +121,7 @@ class Compiled:
 
     def lower(self, model: Any, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         """Return the program, lowered; arrays may be `jax.ShapeDtypeStruct`."""
-        return self.trace(model, *args, **kwargs).lower()
+        return _lowered(self.trace(model, *args, **kwargs))
 
 
 class Structure:
@@ -184,6 +184,11 @@ def _run(function, arrays, args, structure: Structure, kwargs: dict[str, Any]) -
         return jax.jvp(given, primals, tangents)
 
     return run(arrays, args)
+
+
+def _lowered(traced: jax.stages.Traced) -> jax.stages.Lowered:
+    with garbage.not_collected():
+        return traced.lower()
 
 
 def _is_array(leaf: Any) -> bool:

@@ -109,7 +109,9 @@ def begin(
         sampling_logprobs=jnp.zeros((total, new_tokens_max), jnp.float32),
         observed=blank(rows.observables, total, new_tokens_max),
     )
-    contexts = contexts_of(rows, logits.shape[1])
+    # Nothing is drawn: a key is hashed, which is a hundred operations, for links only.
+    key = rows.key if rows.chain.is_stochastic else None
+    contexts = contexts_of(replace(rows, key=key), logits.shape[1])
     return replace(rows, links=init_rows(rows.chain, contexts))
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from jaxdecode.cache import StackedCache
 from jaxdecode.core import varying
@@ -43,15 +42,14 @@ def _loop(
     blocks: Sequence[Any], x: jax.Array, where: Any, cache: StackedCache
 ) -> tuple[int, jax.Array, StackedCache]:
     """Run the blocks that repeat; return how many they were as well, 0 if none do."""
-    parts = [nnx.split(block) for block in blocks]
-    if not all(_is_read_by_number(state) for _, state in parts):
+    if not all(map(_is_read_by_number, blocks)):
         return 0, x, cache
-    period = _period([_kind(*part) for part in parts])
+    period = _period([_kind(block) for block in blocks])
     rounds = len(blocks) // period
     if rounds < 2:
         return 0, x, cache
     done = rounds * period
-    groups = [parts[first:done:period] for first in range(period)]
+    groups = [blocks[first:done:period] for first in range(period)]
 
     def body(carry, index):
         x, cache = carry
@@ -65,26 +63,25 @@ def _loop(
     return done, x, cache
 
 
-def _chosen(group: Sequence[tuple[Any, Any]], index: jax.Array) -> Any:
+def _chosen(group: Sequence[Any], index: jax.Array) -> Any:
     """Return the block number `index` of a group of blocks that are alike."""
-    state = jax.tree.map(
+    return jax.tree.map(
         lambda *options: Choice(options, index),
-        *(state for _, state in group),
+        *group,
         is_leaf=lambda leaf: isinstance(leaf, Panels),
     )
-    return nnx.merge(group[0][0], state)
 
 
-def _is_read_by_number(state: Any) -> bool:
+def _is_read_by_number(block: Any) -> bool:
     """Return whether no matrix must be moved for a loop to choose it."""
-    leaves = jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, Panels))
+    leaves = jax.tree.leaves(block, is_leaf=lambda leaf: isinstance(leaf, Panels))
     return all(isinstance(leaf, Panels) or leaf.ndim < 2 for leaf in leaves)
 
 
-def _kind(graph: Any, state: Any) -> Any:
+def _kind(block: Any) -> Any:
     """Return all that tells blocks apart but the numbers in their arrays."""
-    leaves, structure = jax.tree.flatten(state)
-    return graph, structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+    leaves, structure = jax.tree.flatten(block)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def _period(kinds: list[Any]) -> int:

@@ -48,6 +48,8 @@ class Frozen:
 
     def on(self, platform: Platform) -> "Frozen":
         """Return the same model, to be used in programs for `platform`."""
+        if platform == self.platform:  # whose module may have been put together
+            return self
         return replace(self, platform=platform)
 
     @property

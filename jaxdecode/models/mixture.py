@@ -6,6 +6,8 @@ brought back. An expert that no token was sent to costs nothing on CPU.
 Reference: Shazeer et al., Outrageously Large Neural Networks, 2017, arXiv 1701.06538.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,6 +15,7 @@ from jax import lax
 
 from jaxdecode.models.grouped import grouped_matmul
 from jaxdecode.models.layers import LayerNorm, Linear, RMSNorm, activation
+from jaxdecode.models.llama import Llama, LlamaBlock
 from jaxdecode.models.matrix import DTYPES
 
 
@@ -133,3 +136,30 @@ class MixtureMLP(nnx.Module):
         if self.is_normalised:
             shares = shares / jnp.sum(shares, axis=-1, keepdims=True)
         return shares, ids
+
+
+class MixtureBlock(LlamaBlock):
+    """A llama block with experts, in the layers that have them."""
+
+    def make_mlp(
+        self, config: Any, layer: int, dtype: str, rngs: nnx.Rngs | None
+    ) -> Any:
+        """Return the block's MLP."""
+        if layer in config.dense_layers:
+            return super().make_mlp(config, layer, dtype, rngs)
+        return MixtureMLP(
+            config.width,
+            config.expert_width,
+            experts=config.num_experts,
+            chosen=config.experts_per_token,
+            is_normalised=config.normalises_shares,
+            activation=config.activation,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+
+class Mixture(Llama):
+    """A language model with experts, with the `Model` protocol."""
+
+    block = MixtureBlock

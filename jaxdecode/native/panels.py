@@ -117,7 +117,9 @@ def resolved(value: Any) -> Any:
 
 def look_up(panels: Panels, ids: jax.Array) -> jax.Array:
     """Return the rows of the matrix at int32 `ids` [...]: [..., I]."""
-    words = panels.words[ids // PANEL, :, ids % PANEL]
+    # Not `//` and `%`: for what may be negative they are ten operations each.
+    panel, place = lax.div(ids, np.int32(PANEL)), lax.rem(ids, np.int32(PANEL))
+    words = panels.words[panel, :, place]
     return _numbers(words, panels.kind)[..., : panels.shape[1]]
 
 

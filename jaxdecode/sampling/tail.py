@@ -32,11 +32,15 @@ def run_tail(
     views: Views = []
     for link, state in zip(links, states, strict=True):
         rows = replace(rows, state=state, measured=_measured(link, rows, gates))
-        step = rescale
-        if isinstance(link, Truncation):
-            rows, step = (weigh(rows, gates) if link.uses_mass else rows), narrow
+        if isinstance(link, Truncation) and link.uses_mass:
+            rows = weigh(rows, gates)
         views.append(rows if observes(link) else None)
-        rows = over_rows(step, link, rows)
+        if isinstance(link, Truncation):
+            holes = rows.holes or not link.keeps_prefix
+            rows = replace(rows, holes=holes, **over_rows(narrow, link, rows))
+        else:
+            step = rescale if len(views) < len(links) else rescale_last
+            rows = replace(rows, **over_rows(step, link, rows))
     return replace(rows, state=None, measured=None), views
 
 
@@ -56,8 +60,11 @@ def observe(chain: Chain, views: Views, tokens: jax.Array) -> Any:
     )
 
 
-def narrow(link: Truncation, row: Candidates) -> Candidates:
-    """Drop from one row what `link` does not keep, and close it if its tail is gone."""
+def narrow(link: Truncation, row: Candidates) -> dict[str, Any]:
+    """Return what changes in one row: `link` drops what it does not keep.
+
+    The row is closed if its tail is gone.
+    """
     off = link.is_idle(row)
     keep, whole_in_window = link.keep(row), link.complete(row)
     if link.keeps_argmax:
@@ -68,24 +75,22 @@ def narrow(link: Truncation, row: Candidates) -> Candidates:
     breaks, least = ~(off | complete | row.broken), row.least
     if row.values.shape != row.whole.shape:  # or no window could be larger
         least = jnp.where(breaks, link.least_size(row), least)
-    return replace(
-        row,
-        values=jnp.where(off, row.values, kept),
-        closed=jnp.where(off, row.closed, complete),
-        broken=row.broken | breaks,
-        least=least,
-        holes=row.holes or not link.keeps_prefix,
-    )
+    return {
+        "values": jnp.where(off, row.values, kept),
+        "closed": jnp.where(off, row.closed, complete),
+        "broken": row.broken | breaks,
+        "least": least,
+    }
 
 
-def rescale(link: Scale, row: Candidates) -> Candidates:
-    """Change one row's values, in the window and in its tail, by the same rule."""
-    return replace(
-        row,
-        values=link.scale(row.values, row),
-        whole=link.scale(row.whole, row),
-        whole_log_z=None,
-    )
+def rescale(link: Scale, row: Candidates) -> dict[str, Any]:
+    """Return what changes in one row: its values, and by the same rule its tail."""
+    return rescale_last(link, row) | {"whole": link.scale(row.whole, row)}
+
+
+def rescale_last(link: Scale, row: Candidates) -> dict[str, Any]:
+    """Do the same where no link reads the tail afterwards."""
+    return {"values": link.scale(row.values, row), "whole_log_z": None}
 
 
 def weigh(rows: Candidates, gates: bool) -> Candidates:

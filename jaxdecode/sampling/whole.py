@@ -1,5 +1,7 @@
 """Drawing from whole rows, without an order: Gumbel-max over the vocabulary."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -70,6 +72,8 @@ def _draw_scaled(batch: Batch) -> tuple[jax.Array, jax.Array]:
     return _draw_as_they_are(replace(batch, rows=rows))
 
 
+# A program holds it twice, scaled and unscaled: as a `jit` it is traced once.
+@functools.partial(jax.jit, static_argnames="platform")
 def gumbel_max(
     rows: jax.Array, keys: jax.Array, maxima: jax.Array, *, platform: Platform
 ) -> tuple[jax.Array, jax.Array]:

@@ -4,6 +4,8 @@ Counts are float32, so that a penalty is one multiply-subtract over the row. `up
 adds the drawn token and takes away the one that leaves the window; nothing is recounted.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -198,7 +200,9 @@ class EncoderRepetition(Edit):
         return self.penalty == 1
 
 
+# Every penalty adds and takes away: as a `jit` it is traced once for all of them.
+@functools.partial(jax.jit, static_argnames="by")
 def _add(counts: jax.Array, tokens, where, *, by: float = 1.0) -> jax.Array:
     """Add `by` to the counts of `tokens` where a mask says so; others are dropped."""
     ids = jnp.where(where, tokens, counts.shape[0])
-    return counts.at[ids].add(jnp.float32(by), mode="drop")
+    return counts.at[ids].add(jnp.float32(by), mode="drop", wrap_negative_indices=False)

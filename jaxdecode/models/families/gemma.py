@@ -1,4 +1,4 @@
-"""The Gemma family, second and third generation: its record and its module.
+"""The Gemma family, second and third generation: its record.
 
 A llama with norms before and after, which are stored as what they differ from 1, scaled
 embeddings, and layers with a window between layers without. Gemma 2 caps scores and
@@ -12,10 +12,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
-
-import jax
-from flax import nnx
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxdecode.models.config import LLAMA_TRAITS, LayerKind, ModelConfig, Traits
 from jaxdecode.models.families import llama as kind
@@ -26,9 +23,9 @@ from jaxdecode.models.families.record import Architecture, Family, Format
 from jaxdecode.models.families.rope_options import longest, read_scaling, rope_group
 from jaxdecode.models.families.storage import plus_one
 from jaxdecode.models.fields import positive
-from jaxdecode.models.layers import RMSNorm
-from jaxdecode.models.llama import Llama, LlamaBlock
-from jaxdecode.models.soft_cap import capped
+
+if TYPE_CHECKING:
+    from jaxdecode.models.gemma import Gemma
 
 TRAITS = dataclasses.replace(
     LLAMA_TRAITS,
@@ -74,44 +71,10 @@ class GemmaConfig(ModelConfig):
         return math.sqrt(self.width)
 
 
-class GemmaBlock(LlamaBlock):
-    """A block that also normalises what attention and MLP add.
+def module() -> "type[Gemma]":
+    """Return the nnx module, imported here because Flax comes with it."""
+    from jaxdecode.models.gemma import Gemma
 
-    Args:
-      config: sizes and switches.
-      layer: index of the block.
-      dtype: storage type of the weights.
-      rngs: where initial weights come from; None for shapes without weights.
-    """
-
-    def __init__(
-        self, config: ModelConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
-    ):
-        super().__init__(config, layer, dtype, rngs)
-        self.attention_out_norm = RMSNorm(config.width, eps=config.norm_eps)
-        self.mlp_out_norm = RMSNorm(config.width, eps=config.norm_eps)
-
-    def __call__(
-        self, x: jax.Array, where: Any, cache: Any, layer: Any
-    ) -> tuple[jax.Array, Any]:
-        attended, cache = self.attention(x, self.attention_norm, where, cache, layer)
-        x = x + self.attention_out_norm(attended)
-        return x + self.mlp_out_norm(self.mlp(x, self.mlp_norm)), cache
-
-
-class Gemma(Llama):
-    """A Gemma language model with the `Model` protocol."""
-
-    block = GemmaBlock
-
-    def finish(self, logits: jax.Array) -> jax.Array:
-        """Return the logits under their soft limit."""
-        assert isinstance(self.config, GemmaConfig)
-        return capped(logits, self.config.logit_cap)
-
-
-def module() -> type[Gemma]:
-    """Return the nnx module."""
     return Gemma
 
 

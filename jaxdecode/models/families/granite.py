@@ -7,17 +7,16 @@ by one.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
-
-import jax
-from flax import nnx
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxdecode.models.config import LLAMA_TRAITS, ModelConfig, Traits
 from jaxdecode.models.families import llama as kind
 from jaxdecode.models.families.gguf_keys import GGUFKeys
 from jaxdecode.models.families.record import Architecture, Family, Format
 from jaxdecode.models.fields import positive
-from jaxdecode.models.llama import Llama, LlamaBlock
+
+if TYPE_CHECKING:
+    from jaxdecode.models.granite import Granite
 
 FACTORS = {
     "embedding_multiplier": "embedding_factor",
@@ -64,43 +63,10 @@ class GraniteConfig(ModelConfig):
         return self.embedding_factor
 
 
-class GraniteBlock(LlamaBlock):
-    """A block that adds less than it computes.
+def module() -> "type[Granite]":
+    """Return the nnx module, imported here because Flax comes with it."""
+    from jaxdecode.models.granite import Granite
 
-    Args:
-      config: sizes and switches.
-      layer: index of the block.
-      dtype: storage type of the weights.
-      rngs: where initial weights come from; None for shapes without weights.
-    """
-
-    def __init__(
-        self, config: GraniteConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
-    ):
-        super().__init__(config, layer, dtype, rngs)
-        self.factor = config.residual_factor
-
-    def __call__(
-        self, x: jax.Array, where: Any, cache: Any, layer: Any
-    ) -> tuple[jax.Array, Any]:
-        attended, cache = self.attention(x, self.attention_norm, where, cache, layer)
-        x = x + attended * self.factor
-        return x + self.mlp(x, self.mlp_norm) * self.factor, cache
-
-
-class Granite(Llama):
-    """A Granite language model with the `Model` protocol."""
-
-    block = GraniteBlock
-
-    def finish(self, logits: jax.Array) -> jax.Array:
-        """Return the divided logits."""
-        assert isinstance(self.config, GraniteConfig)
-        return logits / self.config.logit_divisor
-
-
-def module() -> type[Granite]:
-    """Return the nnx module."""
     return Granite
 
 

@@ -8,9 +8,7 @@ Technical Report, 2025, arXiv 2505.09388.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
-
-from flax import nnx
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxdecode.core import check
 from jaxdecode.models import fields
@@ -20,8 +18,9 @@ from jaxdecode.models.families.errors import CheckpointError
 from jaxdecode.models.families.gguf_keys import GGUFKeys, Header, layers_of
 from jaxdecode.models.families.json_options import layer_count, need
 from jaxdecode.models.families.record import Architecture, Family, Format, Naming
-from jaxdecode.models.llama import Llama, LlamaBlock
-from jaxdecode.models.mixture import MixtureMLP
+
+if TYPE_CHECKING:
+    from jaxdecode.models.mixture import Mixture
 
 SIZES = ("num_experts", "experts_per_token", "expert_width")
 TRAITS = dataclasses.replace(
@@ -64,36 +63,10 @@ class MixtureConfig(ModelConfig):
             )
 
 
-class MixtureBlock(LlamaBlock):
-    """A llama block with experts, in the layers that have them."""
+def module() -> "type[Mixture]":
+    """Return the nnx module, imported here because Flax comes with it."""
+    from jaxdecode.models.mixture import Mixture
 
-    def make_mlp(
-        self, config: ModelConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
-    ) -> Any:
-        """Return the block's MLP."""
-        assert isinstance(config, MixtureConfig)
-        if layer in config.dense_layers:
-            return super().make_mlp(config, layer, dtype, rngs)
-        return MixtureMLP(
-            config.width,
-            config.expert_width,
-            experts=config.num_experts,
-            chosen=config.experts_per_token,
-            is_normalised=config.normalises_shares,
-            activation=config.activation,
-            dtype=dtype,
-            rngs=rngs,
-        )
-
-
-class Mixture(Llama):
-    """A language model with experts, with the `Model` protocol."""
-
-    block = MixtureBlock
-
-
-def module() -> type[Mixture]:
-    """Return the nnx module."""
     return Mixture
 
 

@@ -5,17 +5,15 @@ Attention and MLP may both read the first norm, side by side.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
-
-import jax
-from flax import nnx
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxdecode.models.config import LLAMA_TRAITS, ModelConfig, Traits
 from jaxdecode.models.families import llama as kind
 from jaxdecode.models.families.gguf_keys import GGUFKeys
 from jaxdecode.models.families.record import Architecture, Family, Format
-from jaxdecode.models.layers import LayerNorm
-from jaxdecode.models.llama import Llama, LlamaBlock
+
+if TYPE_CHECKING:
+    from jaxdecode.models.stablelm import StableLM
 
 TRAITS = dataclasses.replace(
     LLAMA_TRAITS,
@@ -38,44 +36,10 @@ class StableLMConfig(ModelConfig):
     is_parallel: bool = False
 
 
-class StableLMBlock(LlamaBlock):
-    """A block with layer norms: attention, then the MLP, or both at once.
+def module() -> "type[StableLM]":
+    """Return the nnx module, imported here because Flax comes with it."""
+    from jaxdecode.models.stablelm import StableLM
 
-    Args:
-      config: sizes and switches.
-      layer: index of the block.
-      dtype: storage type of the weights.
-      rngs: where initial weights come from; None for shapes without weights.
-    """
-
-    norm_class = LayerNorm
-
-    def __init__(
-        self, config: StableLMConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
-    ):
-        super().__init__(config, layer, dtype, rngs)
-        self.is_parallel = config.is_parallel
-        if config.is_parallel:
-            del self.mlp_norm
-
-    def __call__(
-        self, x: jax.Array, where: Any, cache: Any, layer: Any
-    ) -> tuple[jax.Array, Any]:
-        if not self.is_parallel:
-            return super().__call__(x, where, cache, layer)
-        attended, cache = self.attention(x, self.attention_norm, where, cache, layer)
-        return x + attended + self.mlp(x, self.attention_norm), cache
-
-
-class StableLM(Llama):
-    """A StableLM language model with the `Model` protocol."""
-
-    block = StableLMBlock
-    last_norm = LayerNorm
-
-
-def module() -> type[StableLM]:
-    """Return the nnx module."""
     return StableLM
 
 

@@ -6,16 +6,14 @@ Reference: Lozhkov et al., StarCoder 2 and The Stack v2, 2024, arXiv 2402.19173.
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar
-
-from flax import nnx
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxdecode.models.config import LLAMA_TRAITS, ModelConfig, Traits
 from jaxdecode.models.families import llama as kind
 from jaxdecode.models.families.record import Architecture, Family, Format
-from jaxdecode.models.gpt2 import MLP
-from jaxdecode.models.layers import LayerNorm
-from jaxdecode.models.llama import Llama, LlamaBlock
+
+if TYPE_CHECKING:
+    from jaxdecode.models.starcoder2 import Starcoder2
 
 TRAITS = dataclasses.replace(
     LLAMA_TRAITS,
@@ -34,28 +32,10 @@ class Starcoder2Config(ModelConfig):
     family: str = "starcoder2"
 
 
-class Starcoder2Block(LlamaBlock):
-    """A block with layer norms and a plain MLP."""
+def module() -> "type[Starcoder2]":
+    """Return the nnx module, imported here because Flax comes with it."""
+    from jaxdecode.models.starcoder2 import Starcoder2
 
-    norm_class = LayerNorm
-
-    def make_mlp(
-        self, config: ModelConfig, layer: int, dtype: str, rngs: nnx.Rngs | None
-    ) -> MLP:
-        """Return the block's MLP."""
-        del layer
-        return MLP(config, dtype, rngs)
-
-
-class Starcoder2(Llama):
-    """A StarCoder2 language model with the `Model` protocol."""
-
-    block = Starcoder2Block
-    last_norm = LayerNorm
-
-
-def module() -> type[Starcoder2]:
-    """Return the nnx module."""
     return Starcoder2
 
 
