@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import jax
 from flax import nnx
 
+from jaxdecode.core.soft_cap import capped
 from jaxdecode.models.config import LLAMA_TRAITS, LayerKind, ModelConfig, Traits
 from jaxdecode.models.families import llama as kind
 from jaxdecode.models.families.errors import CheckpointError
@@ -28,7 +29,6 @@ from jaxdecode.models.families.storage import plus_one
 from jaxdecode.models.fields import positive
 from jaxdecode.models.layers import RMSNorm
 from jaxdecode.models.llama import Llama, LlamaBlock
-from jaxdecode.models.soft_cap import capped
 
 TRAITS = dataclasses.replace(
     LLAMA_TRAITS,
