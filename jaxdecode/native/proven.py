@@ -33,14 +33,20 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def why_unproven() -> str:
-    """Return why the kernel is not used on this process's GPUs, or "" if it is."""
-    version = jax.local_devices()[0].client.platform_version
+    """Return why the kernel is not used on this process's GPU, or "" if it is.
+
+    Where there are several devices, a program may be cut over them by its arguments'
+    shardings alone. XLA cannot cut the kernel: it would gather the cache in each step.
+    """
+    first, *others = jax.devices()
+    version = first.client.platform_version
     if "cuda" not in version.lower():
         return f"the kernel is for CUDA, and this is {version}"
-    if jax.process_count() > 1:
-        return "several processes run the same programs, and verdicts could differ"
-    kinds = sorted({device.device_kind for device in jax.local_devices()})
-    return next(filter(None, (_why_unproven_on(kind, version) for kind in kinds)), "")
+    if others:
+        return (
+            "it is for one GPU, and there are more (CUDA_VISIBLE_DEVICES=0 shows one)"
+        )
+    return _why_unproven_on(first.device_kind, version)
 
 
 @functools.cache

@@ -94,10 +94,10 @@ def tried(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXDECODE_CACHE", str(tmp_path / "new" / "cache"))
     monkeypatch.setattr(proven, "SECONDS_MAX", 5)
 
-    def why(script, version="PJRT C API\ncuda 12090", kind="a GPU"):
+    def why(script, version="PJRT C API\ncuda 12090", kind="a GPU", devices=1):
         client = SimpleNamespace(platform_version=version)
         device = SimpleNamespace(client=client, device_kind=kind)
-        monkeypatch.setattr(jax, "local_devices", lambda: [device])
+        monkeypatch.setattr(jax, "devices", lambda: [device] * devices)
         monkeypatch.setattr(proven, "PROOF", (sys.executable, "-c", script))
         proven._why_unproven_on.cache_clear()  # as in another process
         return why_unproven()
@@ -158,12 +158,11 @@ def test_a_damaged_verdict_is_not_believed(tried, tmp_path):
     assert tried(f"{OPEN}; print('wrong')") == "wrong"
 
 
-def test_no_other_platform_and_no_group_of_processes_is_tried(tried, monkeypatch):
+def test_no_other_platform_and_no_group_of_devices_is_tried(tried):
     assert tried(RIGHT, version="rocm 6") == (
         "the kernel is for CUDA, and this is rocm 6"
     )
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert tried(RIGHT).startswith("several processes")
+    assert tried(RIGHT, devices=2).startswith("it is for one GPU, and there are more")
 
 
 def test_a_process_takes_the_platform_that_its_device_has_proven(monkeypatch):
