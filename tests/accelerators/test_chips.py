@@ -143,9 +143,10 @@ def test_a_step_moves_nothing_to_the_host(chip, name):
 def test_what_is_held_beside_weights_and_cache_is_a_tenth_and_the_logits(chip, name):
     memory = compiled(chip, name)[0].memory_analysis()
     logits = 4 * BATCH * CONFIG.vocab_size
-    # Reading the prompts takes two arrays of gate and up, whatever the depth.
-    reading = 2 * 4 * BATCH * PROMPT * CONFIG.mlp_width
-    room = 0.1 * held(chip) + 4 * logits + reading
+    # As large as the logits are what penalties count. A TPU reads these prompts in one
+    # call, which takes an array of gate or up, whatever the depth.
+    reading = 4 * BATCH * PROMPT * CONFIG.mlp_width if chip == "v5e" else 0
+    room = 0.1 * held(chip) + 2 * logits + reading
     assert memory.temp_size_in_bytes < room
 
 
