@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxdecode.core.platform import backend
-from jaxdecode.native import why_unavailable
+from jaxdecode.native import why_no_token_kernel, why_unavailable
 
 
 def bandwidth(megabytes: int = 1024, rounds: int = 7) -> float:
@@ -43,9 +43,13 @@ def machine() -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "kernels": why_unavailable() or "on",
+        "kernels": _why_no_kernels() or "on",
         "date": datetime.date.today().isoformat(),
     }
+
+
+def _why_no_kernels() -> str:
+    return why_no_token_kernel() if backend().kind == "gpu" else why_unavailable()
 
 
 def _read_speed(megabytes: int, rounds: int) -> float:

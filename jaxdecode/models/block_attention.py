@@ -38,10 +38,10 @@ from jaxdecode.core import varying
 from jaxdecode.core.numerics import NEG_INF
 from jaxdecode.core.platform import Blocks
 from jaxdecode.core.pytree import pytree, static
+from jaxdecode.core.soft_cap import capped
 from jaxdecode.models.config import LayerKind
 from jaxdecode.models.matrix import batched_matmul
 from jaxdecode.models.rope import Rotation
-from jaxdecode.models.soft_cap import capped
 from jaxdecode.models.writing import WritesFirst
 
 

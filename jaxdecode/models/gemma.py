@@ -8,10 +8,10 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jaxdecode.core.soft_cap import capped
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.layers import RMSNorm
 from jaxdecode.models.llama import Llama, LlamaBlock
-from jaxdecode.models.soft_cap import capped
 
 
 class GemmaBlock(LlamaBlock):

@@ -5,8 +5,9 @@ store them. Rows come in and go out in float32; only the operands of a product a
 to the storage type, and products accumulate in float32. Another layout is another class.
 """
 
+import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -17,6 +18,7 @@ from jaxdecode.cache import from_bits, to_bits
 from jaxdecode.core.platform import lowered_for
 from jaxdecode.core.pytree import pytree
 from jaxdecode.models.joined import Part, alone, are_all_of_one
+from jaxdecode.models.lone_rows import never_lone, summed_by_threads
 from jaxdecode.models.quantize import join_rows, split_rows
 from jaxdecode.native import Choice, Panels, look_up, panel_products, resolved
 
@@ -241,7 +243,8 @@ def matmul(
     flat = rows.reshape(-1, rows.shape[-1])
     if scale is None:
         given = flat.astype(weight.dtype), weight
-        result = never_lone(_dot, *given, axis=0, kinds=("cpu", "tpu"))
+        product = functools.partial(summed_by_threads, _dot)
+        result = never_lone(product, *given, axis=0, kinds=("cpu", "tpu"))
     else:
         digits, row_scale = split_rows(flat)
         sums = _dot(digits, weight).astype(jnp.float32)
@@ -314,35 +317,3 @@ def precision_for(operand: jax.Array) -> lax.Precision:
     """Return what a product must ask for: GPU and TPU round float32 by default."""
     exact = operand.dtype == jnp.float32
     return lax.Precision.HIGHEST if exact else lax.Precision.DEFAULT
-
-
-def never_lone(
-    product: Callable[[jax.Array, jax.Array], jax.Array],
-    rows: jax.Array,
-    other: jax.Array,
-    *,
-    axis: int,
-    kinds: tuple[str, ...],
-) -> jax.Array:
-    """Return `product(rows, other)`; on some platforms a lone bfloat16 row is made two.
-
-    On CPU a product with one row is a single-threaded routine that first converts the
-    whole other side to float32: 39 ms against 3.1 for [1, 576] x [49152, 576]. On TPU it
-    is a sum in the vector unit, at a third of the matrix unit's speed by XLA's estimate
-    (llama-3.2-1b at batch 1: 15.3 million cycles a step, 2026-11).
-
-    Args:
-      product: has the rows of its result along `axis`, too.
-      rows: the left side.
-      other: the right side.
-      axis: of the rows.
-      kinds: the platforms where it is.
-    """
-    if rows.dtype != jnp.bfloat16 or rows.shape[axis] != 1:
-        return product(rows, other)
-
-    def doubled(rows, other):
-        both = product(jnp.concatenate([rows, rows], axis), other)
-        return lax.slice_in_dim(both, 0, 1, axis=axis)
-
-    return lowered_for(kinds, doubled, product, rows, other)

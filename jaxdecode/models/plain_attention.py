@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdecode.core.numerics import NEG_INF
+from jaxdecode.core.soft_cap import capped
 from jaxdecode.models.matrix import batched_matmul
-from jaxdecode.models.soft_cap import capped
 
 
 def attend(

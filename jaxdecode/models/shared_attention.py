@@ -21,11 +21,11 @@ from jaxdecode.core import varying
 from jaxdecode.core.numerics import NEG_INF
 from jaxdecode.core.platform import Blocks, Platform
 from jaxdecode.core.pytree import pytree, static
+from jaxdecode.core.soft_cap import capped
 from jaxdecode.models.block_attention import block_of, finished, nothing, visited
 from jaxdecode.models.config import LayerKind
 from jaxdecode.models.matrix import batched_matmul
 from jaxdecode.models.rope import Rotation
-from jaxdecode.models.soft_cap import capped
 from jaxdecode.models.writing import WritesFirst
 
 Spans = tuple[tuple[jax.Array, jax.Array], ...]

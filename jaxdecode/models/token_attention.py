@@ -19,7 +19,9 @@ from jaxdecode.models.plain_attention import attend, visible
 from jaxdecode.models.rope import Rotation
 from jaxdecode.models.writing import WritesFirst
 
-SMALLEST_HEAD = 32  # half of it is the least that a product in the kernel contracts
+# Half of the smallest is the least that a product in the kernel contracts. Each is tried
+# on a device before the kernel is used there.
+HEAD_SIZES = (32, 64, 128, 256)
 
 
 @pytree
@@ -74,8 +76,7 @@ class TokenPlace(WritesFirst):
 
 def _can_attend(head_size: int, stored: jax.Array) -> bool:
     """Whether the kernel takes such heads and such a cache array [B, K, T, D]."""
-    power = head_size & (head_size - 1) == 0
-    fits = power and SMALLEST_HEAD <= head_size == stored.shape[3]
+    fits = head_size in HEAD_SIZES and head_size == stored.shape[3]
     return fits and stored.dtype == jnp.bfloat16
 
 
@@ -90,7 +91,7 @@ def _halves(turn: Rotation | None, rows: int, size: int) -> tuple[jax.Array, jax
 def _in_one(heads_PBND, cos, sin, k_BKTD, v_BKTD, positions, how: Any):
     """Return what is read, and the cache's arrays with the new columns in."""
     # Pallas takes long to import, and few programs need it.
-    from jaxdecode.models import token_kernel
+    from jaxdecode.native import token_kernel
 
     _, scale, window, cap = how
     options = {"scale": scale, "window": window, "cap": cap}

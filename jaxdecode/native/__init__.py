@@ -4,6 +4,7 @@ from jaxdecode.native.attend import HEAD_MULTIPLE as HEAD_MULTIPLE
 from jaxdecode.native.attend import attend_columns as attend_columns
 from jaxdecode.native.library import current_platform as current_platform
 from jaxdecode.native.library import is_available as is_available
+from jaxdecode.native.library import why_no_token_kernel as why_no_token_kernel
 from jaxdecode.native.library import why_unavailable as why_unavailable
 from jaxdecode.native.panels import WORDS as WORDS
 from jaxdecode.native.panels import Choice as Choice

@@ -31,6 +31,7 @@ from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.core.compile_cache import processor
 from jaxdecode.core.platform import Platform, backend
 from jaxdecode.native.kept import is_whole, seal
+from jaxdecode.native.proven import why_unproven
 
 VARIABLE = "JAXDECODE_NATIVE"
 SOURCES = ("simd.h", "simd_x86.h", "simd_avx512.h", "simd_avx2.h", "simd_neon.h")
@@ -50,8 +51,12 @@ COMPILE_SECONDS_MAX = 120
 
 
 def current_platform() -> Platform:
-    """Return the platform of JAX's default backend; the first call builds the kernels."""
-    return dataclasses.replace(backend(), kernels=is_available())
+    """Return the platform of JAX's default backend.
+
+    The first call builds the kernels on a CPU, and tries the one for CUDA on a GPU.
+    """
+    kernels, token_kernel = is_available(), not why_no_token_kernel()
+    return dataclasses.replace(backend(), kernels=kernels, token_kernel=token_kernel)
 
 
 def is_available() -> bool:
@@ -66,9 +71,22 @@ def why_unavailable() -> str:
     """Return the reason why the kernels are not used, or "" if they are."""
     if backend().kind != "cpu":
         return f"the default backend is {backend().kind}"
-    if os.environ.get(VARIABLE, "").lower() in ("off", "0", "no"):
-        return f"{VARIABLE} is off"
-    return _load()
+    return _why_off() or _load()
+
+
+def why_no_token_kernel() -> str:
+    """Return why single tokens are read without the CUDA kernel, or "" if with it.
+
+    The first call on a kind of GPU tries the kernel in another process (`proven.py`).
+    """
+    if backend().kind != "gpu":
+        return f"the default backend is {backend().kind}"
+    return _why_off() or why_unproven()
+
+
+def _why_off() -> str:
+    off = os.environ.get(VARIABLE, "").lower() in ("off", "0", "no")
+    return f"{VARIABLE} is off" if off else ""
 
 
 @functools.cache

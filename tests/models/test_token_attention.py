@@ -14,10 +14,11 @@ import jaxdecode as jd
 from jaxdecode.core.platform import CUDA, GPU, Blocks
 from jaxdecode.core.pytree import replace
 from jaxdecode.decode import trace
-from jaxdecode.models import build, random_params, token_attention, token_kernel
+from jaxdecode.models import build, random_params, token_attention
 from jaxdecode.models.families.gemma import GemmaConfig
 from jaxdecode.models.joined import join
-from jaxdecode.models.token_kernel import attend_and_write
+from jaxdecode.native import token_kernel
+from jaxdecode.native.token_kernel import attend_and_write
 from tests.models.model_cases import varied
 
 LENGTH, LAYERS = 24, 2

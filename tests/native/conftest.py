@@ -6,10 +6,12 @@ import pytest
 
 from jaxdecode.native import library, why_unavailable
 
+NEED_NONE = ("test_library.py", "test_token_kernel.py", "test_token_proof.py")
+
 
 @pytest.fixture(autouse=True)
 def _needs_kernels(request):
-    if request.node.path.name != "test_library.py" and why_unavailable():
+    if request.node.path.name not in NEED_NONE and why_unavailable():
         pytest.skip(f"no kernels: {why_unavailable()}")
 
 

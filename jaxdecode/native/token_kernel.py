@@ -34,7 +34,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from jaxdecode.core.numerics import NEG_INF
-from jaxdecode.models.soft_cap import capped
+from jaxdecode.core.soft_cap import capped
 
 ROWS = 16  # fewest of a product in the tensor cores
 COLUMNS = 128  # of a block

@@ -11,7 +11,7 @@ import pytest
 from jaxdecode.cache import KVCache
 from jaxdecode.models.attention import attend, visible
 from jaxdecode.models.rope import Rotation
-from jaxdecode.models.token_kernel import COLUMNS, attend_and_write
+from jaxdecode.native.token_kernel import COLUMNS, attend_and_write
 
 PARTS, ROWS, HEADS, SIZE, LENGTH = 2, 5, 2, 32, 2 * COLUMNS + 19
 SCALE = 0.3
