@@ -10,9 +10,8 @@ from jax import lax
 from jaxdecode.core.platform import lowered_for
 
 Product = Callable[[jax.Array, jax.Array], jax.Array]
-OUTPUTS_FEW = (
-    8192  # XLA cuts no product of more of them, unless it has very many inputs
-)
+# XLA cuts no product of more outputs, unless it has very many inputs.
+OUTPUTS_FEW = 8192
 
 
 def never_lone(
