@@ -61,15 +61,21 @@ def project(
     ]
 
 
+def are_joined(*maps: "Linear") -> bool:
+    """Whether `project` makes one array of what these maps make."""
+    matrices: list[Any] = [m.matrix for m in maps]
+    if not all(isinstance(matrix, Side) for matrix in matrices):
+        return False
+    return are_all_of_one([matrix.part for matrix in matrices])
+
+
 def can_project_in_parts(parts: int, *maps: "Linear") -> bool:
     """Whether `project_in_parts` takes such maps: matrices of one array, no biases."""
-    matrices: list[Any] = [m.matrix for m in maps]
-    first, *others = matrices
-    if not isinstance(first, Side) or first.scale is not None:
+    if not are_joined(*maps):
         return False
+    first: Any = maps[0].matrix
     plain = all(m.offset is None for m in maps) and _seen.get() is None
-    joined = are_all_of_one([first.part, *(m.part for m in others)])
-    return plain and joined and first.part.shape[1] % parts == 0
+    return plain and first.scale is None and first.part.shape[1] % parts == 0
 
 
 def project_in_parts(

@@ -143,11 +143,7 @@ def test_a_step_moves_nothing_to_the_host(chip, name):
 def test_what_is_held_beside_weights_and_cache_is_a_tenth_and_the_logits(chip, name):
     memory = compiled(chip, name)[0].memory_analysis()
     logits = 4 * BATCH * CONFIG.vocab_size
-    # As large as the logits are what penalties count. A TPU reads these prompts in one
-    # call, which takes an array of gate or up, whatever the depth.
-    reading = 4 * BATCH * PROMPT * CONFIG.mlp_width if chip == "v5e" else 0
-    room = 0.1 * held(chip) + 2 * logits + reading
-    assert memory.temp_size_in_bytes < room
+    assert memory.temp_size_in_bytes < 0.1 * held(chip) + logits
 
 
 def test_products_that_read_weights_are_most_of_a_tpus_step():
@@ -166,7 +162,7 @@ def test_a_program_for_a_tpu_is_small_and_soon_compiled():
     memory = chips.compiled_for(traced, "v5e").memory_analysis()
     # Processor seconds, so that what other programs take from the clock does not count.
     assert (time.process_time() - begin) / 2 < 40  # on two cores
-    assert memory.generated_code_size_in_bytes < 12.3e6
+    assert memory.generated_code_size_in_bytes < 12e6
 
 
 def test_a_lone_row_is_multiplied_by_a_tpus_matrix_unit():

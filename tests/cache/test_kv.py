@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdecode.cache import KVCache
+from jaxdecode.cache import KVCache, StackedCache
 
 LAYERS, ROWS, HEADS, LENGTH, SIZE, COLUMNS = 2, 3, 5, 11, 7, 2
 
@@ -53,14 +53,20 @@ def test_each_row_is_written_at_its_own_columns_of_one_layer_only(dtype, words):
     np.testing.assert_array_equal(np.asarray(got), expected)
 
 
-def test_columns_past_the_end_are_dropped():
-    keys = columns(0)
+@pytest.mark.parametrize("kind", [KVCache, StackedCache])
+@pytest.mark.parametrize("count", [1, COLUMNS])
+def test_columns_past_the_end_are_dropped(count, kind):
+    new = columns(0)[:, :, :count]
+    sizes = {"layers": LAYERS, "rows": ROWS, "heads": HEADS, "length": LENGTH}
+    cache = kind.empty(**sizes, size=SIZE, dtype="float32")
     starts = jnp.asarray([LENGTH - 1, LENGTH, 0], jnp.int32)
-    cache = cache_of("float32").write(0, jnp.asarray(keys), jnp.asarray(keys), starts)
-    expected = np.zeros((ROWS, HEADS, LENGTH, SIZE), np.float32)
-    expected[0, :, LENGTH - 1] = keys[0, :, 0]
-    expected[2, :, :COLUMNS] = keys[2]
-    np.testing.assert_array_equal(cache.keys[0], expected)
+    cache = cache.write(1, jnp.asarray(new), jnp.asarray(new), starts)
+    expected = np.zeros((LAYERS, ROWS, HEADS, LENGTH, SIZE), np.float32)
+    expected[1, 0, :, LENGTH - 1] = new[0, :, 0]
+    expected[1, 2, :, :count] = new[2]
+    for layer in range(LAYERS):
+        for found in cache.read(layer):
+            np.testing.assert_array_equal(found, expected[layer])
 
 
 def test_more_columns_than_the_cache_has_are_refused():

@@ -10,7 +10,7 @@ import pytest
 import jaxdecode as jd
 from jaxdecode.core.platform import CPU, GPU, TPU
 from jaxdecode.decode.generation import generate_for
-from jaxdecode.models import build, outline, random_params
+from jaxdecode.models import build, llama, outline, random_params
 from jaxdecode.models.joined import GROUPS, Joined, Part, join, part
 from jaxdecode.models.layers import Linear, project
 from tests.models.model_cases import CASES, PLAIN, read, tokens_of, varied
@@ -44,6 +44,17 @@ def test_a_joined_model_says_what_the_plain_one_says(name, monkeypatch):
     np.testing.assert_allclose(logits, expected, **EXACT)
     for a, b in zip(jax.tree.leaves(joined_cache), jax.tree.leaves(cache), strict=True):
         np.testing.assert_allclose(a, b, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["grouped", "all_biases"])
+def test_many_rows_are_gated_in_halves_of_their_columns(name, monkeypatch):
+    joined = built(CASES[name], joins=True, monkeypatch=monkeypatch)
+    whole, expected = count_products(joined), read(joined, ROWS)[0]
+    monkeypatch.setattr(llama, "ROWS_WHOLE", 1)
+    jax.clear_caches()
+    # Two products with gate and up, and two with down, in place of one each.
+    assert count_products(joined) == whole + 2 * CASES[name].num_layers
+    np.testing.assert_allclose(read(joined, ROWS)[0], expected, **EXACT)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
