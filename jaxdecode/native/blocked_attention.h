@@ -132,6 +132,11 @@ INLINE void mix_tile(const float* values, int64_t size, const float* weights, pa
   }
 }
 
+static void mix_alone(const float* values, int64_t size, const float* weights, part p,
+                      float* const* mixed) {
+  mix_tile(values, size, weights, p, mixed, 1);
+}
+
 /* The same for a tile whose queries see different parts: what all see is added to all at
    once, what is before and behind it to one after the other. */
 INLINE void mix_parts(const float* values, int64_t size, const float* weights,
@@ -144,11 +149,11 @@ INLINE void mix_parts(const float* values, int64_t size, const float* weights,
   if (common.from >= common.to) common = (part){SPAN, SPAN};
   for (int r = 0; r < HEIGHT; r++) {
     const int64_t end = seen[r].to < common.from ? seen[r].to : common.from;
-    mix_tile(values, size, weights + r * SPAN, (part){seen[r].from, end}, mixed + r, 1);
+    mix_alone(values, size, weights + r * SPAN, (part){seen[r].from, end}, mixed + r);
   }
   mix_tile(values, size, weights, common, mixed, HEIGHT);
   for (int r = 0; r < HEIGHT; r++)
-    mix_tile(values, size, weights + r * SPAN, (part){common.to, seen[r].to}, mixed + r, 1);
+    mix_alone(values, size, weights + r * SPAN, (part){common.to, seen[r].to}, mixed + r);
 }
 
 /* ---- what is laid out ---- */
@@ -160,7 +165,7 @@ INLINE int64_t query_at(const query_block* b, int64_t q) {
 
 /* Fills the workspace with a block's queries; the last one fills up a pass. Returns how
    many there are then. */
-INLINE int64_t lay_out_queries(const query_block* b, workspace* w) {
+static int64_t lay_out_queries(const query_block* b, workspace* w) {
   const int64_t count = b->tokens * b->group, steps = b->size / LANES;
   const int64_t filled = (count + HEIGHT - 1) / HEIGHT * HEIGHT;
   for (int64_t q = 0; q < filled; q++) {
@@ -185,7 +190,7 @@ INLINE const float* as_float32(const char* stored, int64_t count, float* made, i
 
 /* Lays out `count` keys so that a register holds one number of many. What is behind them,
    up to the next register, is scored and not used. */
-INLINE void lay_out_keys(const float* keys, int64_t count, int64_t size, float* to) {
+static void lay_out_keys(const float* keys, int64_t count, int64_t size, float* to) {
   const int64_t steps = size / LANES;
   for (int64_t t = 0; t < count; t += 4) {
     const float* columns[4];
@@ -218,7 +223,7 @@ INLINE void score_pass(workspace* w, int64_t at, int64_t queries, int64_t column
 }
 
 /* Queries `at` and following, as many as a pass takes, meet the span from `first` on. */
-INLINE void meet_span(const query_block* b, workspace* w, int64_t at, int64_t queries,
+static void meet_span(const query_block* b, workspace* w, int64_t at, int64_t queries,
                       int64_t first, const float* values) {
   _Alignas(64) float scores[PASS * SPAN];
   float tops[PASS];

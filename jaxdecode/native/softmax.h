@@ -38,7 +38,7 @@ INLINE int64_t end_of(part p) {
 }
 
 /* The largest score so far, with those of a part, beside which -inf is put. */
-INLINE float new_top(float* scores, part p, float top) {
+static float new_top(float* scores, part p, float top) {
   const int64_t first = first_of(p), end = end_of(p);
   for (int64_t t = first; t < p.from; t++) scores[t] = -INFINITY;
   for (int64_t t = p.to; t < end; t++) scores[t] = -INFINITY;
@@ -52,7 +52,7 @@ INLINE float new_top(float* scores, part p, float top) {
 
 /* Turns the scores of a part into weights, given the new top; beside them they are 0. What
    was `mixed` so far, [size], is brought to the same scale. */
-INLINE void weigh(float* scores, part p, float new_top, running* so_far, float* mixed,
+static void weigh(float* scores, part p, float new_top, running* so_far, float* mixed,
                   int64_t size) {
   if (p.from == p.to) return; /* there may be no top yet */
   const floats best = all(new_top);
@@ -74,7 +74,7 @@ INLINE void weigh(float* scores, part p, float new_top, running* so_far, float* 
 }
 
 /* Ends a mix [size]; one of no columns stays 0. */
-INLINE void divide_by_total(float* mixed, int64_t size, float total) {
+static void divide_by_total(float* mixed, int64_t size, float total) {
   if (total == 0.0f) return;
   for (int64_t i = 0; i < size; i += LANES)
     store(mixed + i, divide((floats)load(mixed + i), all(total)));
