@@ -18,6 +18,7 @@ from jaxdecode.core.platform import Platform, known_options
 from jaxdecode.core.protocol import Model, follows_platform, for_platform
 from jaxdecode.decode import kept_programs
 from jaxdecode.decode.recompiling import note_constants
+from jaxdecode.native import holds_panels
 
 
 def compiled(*, static: tuple[str, ...] = (), donate: tuple[int, ...] = ()):
@@ -68,27 +69,30 @@ class Compiled:
             donate_argnums=donate,
         )
         self._program = self._jit()
+        self._told: dict[tuple[Any, ...], Any] = {}
 
     def __call__(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the function, compiled."""
         arrays, structure = partition(model)
         note_constants(arrays, args)
-        kept = self._kept(arrays, args, structure, kwargs)
+        kept = self._kept(model, arrays, args, structure, kwargs)
         if kept is not None:
             return kept(arrays, *args)
-        return self._outermost()(arrays, *args, structure=structure, **kwargs)
+        return self._outermost(model)(arrays, *args, structure=structure, **kwargs)
 
-    def _outermost(self) -> Any:
+    def _outermost(self, model: Any) -> Any:
         """Return the jit, with the platform's options if it is not inside another."""
-        if not known_options() or check.is_traced(jnp.zeros(())):
+        options = known_options(kernels=holds_panels(model))
+        if not options or check.is_traced(jnp.zeros(())):
             return self._program
-        return self._with_options
+        told = tuple(options.items())
+        if told not in self._told:
+            self._told[told] = self._jit(compiler_options=options)
+        return self._told[told]
 
-    @functools.cached_property
-    def _with_options(self) -> Any:
-        return self._jit(compiler_options=known_options())
-
-    def _kept(self, arrays, args, structure, kwargs) -> Callable[..., Any] | None:
+    def _kept(
+        self, model, arrays, args, structure, kwargs
+    ) -> Callable[..., Any] | None:
         """Return the program from the folder of kept ones; None where none is used."""
         folder = kept_programs.folder_in_use()
         if folder is None:
@@ -106,9 +110,8 @@ class Compiled:
         if name is not None:
             program = kept_programs.load(folder, name)
             if program is None:
-                given = (arrays, *args)
-                traced = self._outermost().trace(*given, structure=structure, **kwargs)
-                program = kept_programs.compile_and_keep(folder, name, _lowered(traced))
+                lowered = self.lower(model, *args, **kwargs)
+                program = kept_programs.compile_and_keep(folder, name, lowered)
         if len(self._ready) >= kept_programs.READY_MAX:
             self._ready.clear()
         self._ready[known] = program
@@ -117,7 +120,8 @@ class Compiled:
     def trace(self, model: Any, *args: Any, **kwargs: Any) -> jax.stages.Traced:
         """Return the program, traced; arrays may be `jax.ShapeDtypeStruct`."""
         arrays, structure = partition(model)
-        return self._program.trace(arrays, *args, structure=structure, **kwargs)
+        jitted = self._outermost(model)
+        return jitted.trace(arrays, *args, structure=structure, **kwargs)
 
     def lower(self, model: Any, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         """Return the program, lowered; arrays may be `jax.ShapeDtypeStruct`."""
