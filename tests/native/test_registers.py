@@ -26,7 +26,7 @@ PROCESSORS = [
 ]
 PRODUCTS = "vfmadd231ps|vpdpwssd|vdpbf16ps|vpmaddwd"
 # Moves to and from memory that a loop may have: four beside 96 products cost nothing.
-KERNELS = {"strip_float32": 0, "strip_bfloat16": 0, "strip_int8": 0, "attend_block": 4}
+KERNELS = {"strip_float32": 0, "strip_bfloat16": 0, "strip_int8": 0, "meet_span": 4}
 
 pytestmark = [
     pytest.mark.slow,
