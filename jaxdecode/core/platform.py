@@ -55,7 +55,6 @@ class Platform:
         would copy the array for the sake of the words.
       joins: whether matrices that read the same rows are kept as one, for one product.
       compile_options: what the compiler is told, in pairs of a name and a value.
-      kernel_options: what it is told besides where the products are kernels.
       lanes: heads are stored in caches of several blocks as a multiple of so many
         numbers, filled up with zeros. A TPU's memory has them anyway; but where they are
         not named, XLA lays a cache of small heads the other way round for an inner loop
@@ -90,7 +89,6 @@ class Platform:
     words: bool
     joins: bool
     compile_options: tuple[tuple[str, str | bool], ...] = ()
-    kernel_options: tuple[tuple[str, str | bool], ...] = ()
     lanes: int = 1
     blocks: Blocks | None = None
     columns_multiple: int = 1
@@ -122,9 +120,6 @@ CPU = Platform(
     sorts_words=True,
     words=True,
     joins=False,
-    # What kernels leave to XLA is small, and runs no slower without its newer emitters.
-    # These build a compiler of their own for each of some hundred fusions.
-    kernel_options=(("xla_cpu_use_fusion_emitters", False),),
 )
 GPU = Platform(
     kind="gpu",
@@ -182,18 +177,13 @@ def backend() -> Platform:
     return _BY_KIND.get(jax.default_backend(), GPU)
 
 
-def known_options(*, kernels: bool = False) -> dict[str, str | bool]:
+def known_options() -> dict[str, str | bool]:
     """Return those compile options of JAX's default backend that its compiler knows.
 
     Names of options belong to a version of a compiler: one that it does not know would
     stop every program.
-
-    Args:
-      kernels: whether the products of the program are kernels.
     """
-    told = backend()
-    options = told.compile_options + (told.kernel_options if kernels else ())
-    return dict(filter(_is_known, options))
+    return dict(filter(_is_known, backend().compile_options))
 
 
 @functools.cache

@@ -18,7 +18,6 @@ from jaxdecode.core.platform import Platform, known_options
 from jaxdecode.core.protocol import Model, follows_platform, for_platform
 from jaxdecode.decode import kept_programs
 from jaxdecode.decode.recompiling import note_constants
-from jaxdecode.native import holds_panels
 
 
 def compiled(*, static: tuple[str, ...] = (), donate: tuple[int, ...] = ()):
@@ -69,30 +68,27 @@ class Compiled:
             donate_argnums=donate,
         )
         self._program = self._jit()
-        self._told: dict[tuple[Any, ...], Any] = {}
 
     def __call__(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the function, compiled."""
         arrays, structure = partition(model)
         note_constants(arrays, args)
-        kept = self._kept(model, arrays, args, structure, kwargs)
+        kept = self._kept(arrays, args, structure, kwargs)
         if kept is not None:
             return kept(arrays, *args)
-        return self._outermost(model)(arrays, *args, structure=structure, **kwargs)
+        return self._outermost()(arrays, *args, structure=structure, **kwargs)
 
-    def _outermost(self, model: Any) -> Any:
+    def _outermost(self) -> Any:
         """Return the jit, with the platform's options if it is not inside another."""
-        options = known_options(kernels=holds_panels(model))
-        if not options or check.is_traced(jnp.zeros(())):
+        if not known_options() or check.is_traced(jnp.zeros(())):
             return self._program
-        told = tuple(options.items())
-        if told not in self._told:
-            self._told[told] = self._jit(compiler_options=options)
-        return self._told[told]
+        return self._with_options
 
-    def _kept(
-        self, model, arrays, args, structure, kwargs
-    ) -> Callable[..., Any] | None:
+    @functools.cached_property
+    def _with_options(self) -> Any:
+        return self._jit(compiler_options=known_options())
+
+    def _kept(self, arrays, args, structure, kwargs) -> Callable[..., Any] | None:
         """Return the program from the folder of kept ones; None where none is used."""
         folder = kept_programs.folder_in_use()
         if folder is None:
@@ -110,8 +106,9 @@ class Compiled:
         if name is not None:
             program = kept_programs.load(folder, name)
             if program is None:
-                lowered = self.lower(model, *args, **kwargs)
-                program = kept_programs.compile_and_keep(folder, name, lowered)
+                given = (arrays, *args)
+                traced = self._outermost().trace(*given, structure=structure, **kwargs)
+                program = kept_programs.compile_and_keep(folder, name, _lowered(traced))
         if len(self._ready) >= kept_programs.READY_MAX:
             self._ready.clear()
         self._ready[known] = program
@@ -120,8 +117,7 @@ class Compiled:
     def trace(self, model: Any, *args: Any, **kwargs: Any) -> jax.stages.Traced:
         """Return the program, traced; arrays may be `jax.ShapeDtypeStruct`."""
         arrays, structure = partition(model)
-        jitted = self._outermost(model)
-        return jitted.trace(arrays, *args, structure=structure, **kwargs)
+        return self._program.trace(arrays, *args, structure=structure, **kwargs)
 
     def lower(self, model: Any, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         """Return the program, lowered; arrays may be `jax.ShapeDtypeStruct`."""

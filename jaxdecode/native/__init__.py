@@ -9,7 +9,6 @@ from jaxdecode.native.library import why_unavailable as why_unavailable
 from jaxdecode.native.panels import WORDS as WORDS
 from jaxdecode.native.panels import Choice as Choice
 from jaxdecode.native.panels import Panels as Panels
-from jaxdecode.native.panels import holds_panels as holds_panels
 from jaxdecode.native.panels import look_up as look_up
 from jaxdecode.native.panels import pack as pack
 from jaxdecode.native.panels import packed_shape as packed_shape

@@ -54,16 +54,6 @@ class Choice:
     chosen: Any
 
 
-def holds_panels(tree: Any) -> bool:
-    """Whether some matrix of a model, or of any other tree, is stored in panels."""
-    leaves = jax.tree.leaves(tree, is_leaf=_are_panels)
-    return any(map(_are_panels, leaves))
-
-
-def _are_panels(node: Any) -> bool:
-    return isinstance(node, Panels)
-
-
 def pack(matrix: Any) -> Panels:
     """Return a float32, bfloat16 or int8 matrix [O, I] in panels; it may be traced."""
     kind = np.dtype(matrix.dtype).name
