@@ -132,6 +132,7 @@ INLINE void mix_tile(const float* values, int64_t size, const float* weights, pa
   }
 }
 
+/* One query's tile; called from several places, it is compiled once. */
 static void mix_alone(const float* values, int64_t size, const float* weights, part p,
                       float* const* mixed) {
   mix_tile(values, size, weights, p, mixed, 1);

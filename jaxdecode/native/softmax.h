@@ -13,6 +13,8 @@ normalizer calculation for softmax, 2018, arXiv 1805.02867. */
 
 enum { SPAN = 128 };
 
+/* What is done once a span is called, not inlined: eight kernels would be slow to compile. */
+
 /* What is known of a query head so far: its largest score, and the sum of the weights. */
 typedef struct {
   float top, total;
