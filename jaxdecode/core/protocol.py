@@ -182,6 +182,21 @@ class ExposesLayers(Protocol):
 
 
 @runtime_checkable
+class IgnoresUnusedColumns(Protocol):
+    """Optional: a model to which the unused columns of a cache are nothing.
+
+    Attributes:
+      ignores_unused_columns: whether they take no time and change no bit, so that one
+        program may serve rows that need fewer columns than it has.
+    """
+
+    @property
+    def ignores_unused_columns(self) -> bool:
+        """Whether unused columns take no time and change no bit."""
+        ...
+
+
+@runtime_checkable
 class FollowsPlatform(Protocol):
     """Optional: a model whose storage depends on what a program is compiled for."""
 

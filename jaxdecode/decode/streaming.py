@@ -1,12 +1,16 @@
 """`stream`: the same tokens as `generate`, handed out while they are drawn.
 
 Two programs instead of one: the first reads the prompts, the second draws tokens, as
-many as an argument says. The next piece is already running on the
-device while the caller looks at the last one.
+many as an argument says. The next piece is already running on the device while the
+caller looks at the last one.
+
+Where a model allows it the second program knows nothing of how long prompts are, but a
+multiple of `COLUMNS` into which they fit with their new tokens: for prompts of another
+bucket only the first is compiled.
 """
 
 from collections.abc import Iterator
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -14,7 +18,7 @@ from jaxdecode.core import check
 from jaxdecode.core.keys import no_key
 from jaxdecode.core.platform import Platform
 from jaxdecode.core.processes import in_every_process
-from jaxdecode.core.protocol import Model
+from jaxdecode.core.protocol import IgnoresUnusedColumns, Model
 from jaxdecode.core.shapes import KeyLike, TokenLists
 from jaxdecode.core.status import Status
 from jaxdecode.decode import steps
@@ -25,6 +29,8 @@ from jaxdecode.decode.prompts import Prompts
 from jaxdecode.decode.request import Options, Request, prepare
 from jaxdecode.decode.rows import Rows
 from jaxdecode.native import current_platform
+
+COLUMNS = 256  # of float32, 12 MB a row in the cache of SmolLM2-135M
 
 
 def stream(
@@ -92,15 +98,39 @@ def _pieces(
 
 
 @compiled(static=("new_tokens_max", "platform"))
-def _start(model: Model, prompts: Prompts, rows: Rows, **static: Any) -> Rows:
-    return steps.start(model, prompts, rows, **static)
+def _start(
+    model: Model,
+    prompts: Prompts,
+    rows: Rows,
+    *,
+    new_tokens_max: int,
+    platform: Platform,
+) -> Rows:
+    columns = None
+    if _serves_any_length(model):
+        needed = prompts.tokens.shape[1] + new_tokens_max
+        columns = min(-(-needed // COLUMNS) * COLUMNS, model.max_length)
+    return steps.start(
+        model,
+        prompts,
+        rows,
+        new_tokens_max=new_tokens_max,
+        platform=platform,
+        columns=columns,
+    )
 
 
 @compiled(static=("platform",), donate=(1,))
 def _advance(model: Model, rows: Rows, pad_id, draws, *, platform: Platform):
-    width = rows.tokens.shape[1] - rows.model_logprobs.shape[1]  # of the prompts
+    width = 0  # of the prompts: any
+    if not _serves_any_length(model):
+        width = rows.tokens.shape[1] - rows.model_logprobs.shape[1]
     rows = steps.finish(model, rows, width=width, platform=platform, limit=draws)
     return rows, collect(rows, pad_id)
+
+
+def _serves_any_length(model: Model) -> bool:
+    return isinstance(model, IgnoresUnusedColumns) and model.ignores_unused_columns
 
 
 def _between(drawn: Generation, shown: np.ndarray, begin: int, end: int) -> Generation:

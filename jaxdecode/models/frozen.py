@@ -81,6 +81,12 @@ class Frozen:
         return self.definition.has("layer_logits")
 
     @property
+    def ignores_unused_columns(self) -> bool:
+        """Whether a cache may have more columns than rows need, at no price."""
+        able = self.definition.has("ignores_unused_columns")
+        return able and self._module.ignores_unused_columns
+
+    @property
     def config(self) -> Any:
         """The module's sizes and switches; None for a module without."""
         plan = self.definition.plan

@@ -35,3 +35,35 @@ def test_a_text_does_not_depend_on_batch_bucket_or_length(kind):
     longer = written(model, prompts[:1], KEYS[:1], max_new_tokens=40)
     np.testing.assert_array_equal(longer[0][0, :16], tokens[0])
     np.testing.assert_array_equal(longer[1][0, :16], logprobs[0])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"dtype": "bfloat16"},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"quantize": "int8"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_text_is_the_same_inside_a_jit_and_in_pieces(kind):
+    model = jd.load("smollm2-135m", **kind).model
+    rng = np.random.default_rng(8)
+    lengths = rng.integers(3, 40, 8).astype(np.int32)
+    prompts = rng.integers(5, 40000, (8, 64)).astype(np.int32), lengths
+    keys = jax.random.split(jax.random.key(1), 8)
+    whole = written(model, prompts, keys, max_new_tokens=24)
+    options = {"sampler": SAMPLER, "max_new_tokens": 24}
+
+    @jax.jit
+    def inside(model, prompts, keys):
+        out = jd.generate(model, prompts, keys, **options)
+        return out.tokens, out.model_logprobs
+
+    pieces = list(jd.stream(model, prompts, keys, every=5, **options))
+    in_pieces = (
+        np.concatenate([piece.tokens for piece in pieces], axis=1),
+        np.concatenate([piece.model_logprobs for piece in pieces], axis=1),
+    )
+    for found in (inside(model, prompts, keys), in_pieces):
+        for part, wanted in zip(found, whole, strict=True):
+            np.testing.assert_array_equal(np.asarray(part), wanted)
