@@ -13,6 +13,7 @@ from jaxdecode.models.adapters import from_function as from_function
 from jaxdecode.models.adapters import from_logits_function as from_logits_function
 from jaxdecode.models.build import assemble as assemble
 from jaxdecode.models.build import build as build
+from jaxdecode.models.build import laid_out as laid_out
 from jaxdecode.models.build import outline as outline
 from jaxdecode.models.build import parameter_shapes as parameter_shapes
 from jaxdecode.models.build import random_params as random_params

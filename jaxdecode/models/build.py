@@ -69,13 +69,7 @@ def build(
         or if `native` is asked for where the kernels are not available.
       TypeError: for a tensor that is not of real floating-point numbers.
     """
-    check.choice("build", "dtype", dtype, tuple(DTYPES))
-    wanted, definition = _outline(config, dtype)
-    _check_names(set(params), set(parameter_shapes(config)))
-    if dtype == "int8":
-        from jaxdecode.models.balance import quantized  # it calibrates on nnx modules
-
-        params = quantized(config, params, calibration)
+    wanted, definition, params = _prepared(config, params, dtype, calibration)
     lay_out = _in_panels if _is_native(native) else _as_it_is
     leaves = []
     for name, shape in wanted.items():
@@ -84,6 +78,36 @@ def build(
     if current_platform().joins and put is None:
         leaves = join(definition.names, leaves)
     return Frozen(leaves=tuple(leaves), definition=definition)
+
+
+def laid_out(
+    config: ModelConfig,
+    params: Mapping[str, Any],
+    dtype: str,
+    *,
+    calibration: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Return a model's arrays as the kernels read them, which need not be there yet.
+
+    Args:
+      config: as in `build`.
+      params: as in `build`.
+      dtype: as in `build`.
+      calibration: as in `build`.
+
+    Returns:
+      Arrays by name, of the shapes and types of `stored_arrays`.
+
+    Raises:
+      ValueError: as `build`.
+      TypeError: as `build`.
+    """
+    wanted, definition, params = _prepared(config, params, dtype, calibration)
+    leaves = (
+        _in_panels(name, _checked(name, params[name], shape))
+        for name, shape in wanted.items()
+    )
+    return words_of(Frozen(leaves=tuple(leaves), definition=definition))
 
 
 def stored_arrays(
@@ -202,6 +226,18 @@ def _outline(
         parts=parts,
     )
     return wanted, definition
+
+
+def _prepared(config, params, dtype, calibration):
+    """Check what `build` was given; return outlines, definition, and int8 parameters."""
+    check.choice("build", "dtype", dtype, tuple(DTYPES))
+    wanted, definition = _outline(config, dtype)
+    _check_names(set(params), set(parameter_shapes(config)))
+    if dtype == "int8":
+        from jaxdecode.models.balance import quantized  # it calibrates on nnx modules
+
+        params = quantized(config, params, calibration)
+    return wanted, definition, params
 
 
 def _check_names(given: set[str], wanted: set[str]) -> None:

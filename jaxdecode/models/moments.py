@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxdecode.core.platform import backend
 from jaxdecode.models.attention import empty_cache, place
 from jaxdecode.models.config import ModelConfig
 from jaxdecode.models.families.catalog import family_named
 from jaxdecode.models.layers import RMSNorm, inputs_of_products
 from jaxdecode.models.quantize import Inputs
-from jaxdecode.native import current_platform
 
 ROWS, LENGTH = 2, 128
 
@@ -61,7 +61,7 @@ def _read(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     block = _block(config, weights)
     positions = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[:2])
-    platform = current_platform()
+    platform = backend()  # the kernels may not be there yet, and no matrix is theirs
     cache = empty_cache(config, x.shape[0], x.shape[1], "float32", platform=platform)
     where, cache = place(positions, cache, config, platform=platform)
     names = {id(part): ".".join(map(str, path)) for path, part in nnx.iter_graph(block)}

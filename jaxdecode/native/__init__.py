@@ -2,6 +2,7 @@
 
 from jaxdecode.native.attend import HEAD_MULTIPLE as HEAD_MULTIPLE
 from jaxdecode.native.attend import attend_columns as attend_columns
+from jaxdecode.native.library import begin_to_build as begin_to_build
 from jaxdecode.native.library import current_platform as current_platform
 from jaxdecode.native.library import is_available as is_available
 from jaxdecode.native.library import why_no_token_kernel as why_no_token_kernel

@@ -11,6 +11,8 @@ The environment variable JAXDECODE_NATIVE=off leaves the kernels out; CC names t
 compiler, with arguments if it has some, as in `CC="ccache gcc"`.
 """
 
+import atexit
+import contextlib
 import ctypes
 import dataclasses
 import functools
@@ -19,8 +21,10 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 import jax
@@ -48,6 +52,7 @@ FLAGS += ("-fno-math-errno", "-fno-trapping-math")  # or rounding is not vectori
 PROCESSOR = {"x86_64": "-march=native", "amd64": "-march=native"}
 PROCESSOR |= {"aarch64": "-mcpu=native", "arm64": "-mcpu=native"}
 COMPILE_SECONDS_MAX = 120
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def current_platform() -> Platform:
@@ -57,6 +62,19 @@ def current_platform() -> Platform:
     """
     kernels, token_kernel = is_available(), not why_no_token_kernel()
     return dataclasses.replace(backend(), kernels=kernels, token_kernel=token_kernel)
+
+
+def begin_to_build() -> bool:
+    """Build and load the kernels in a thread, for who has other work until then.
+
+    Returns:
+      Whether they can be expected; `is_available` waits, and knows.
+    """
+    if backend().kind != "cpu" or _why_off() or _why_not_here():
+        return False
+    if not _load.cache_info().currsize:
+        threading.Thread(target=why_unavailable, name="kernels", daemon=True).start()
+    return True
 
 
 def is_available() -> bool:
@@ -71,7 +89,8 @@ def why_unavailable() -> str:
     """Return the reason why the kernels are not used, or "" if they are."""
     if backend().kind != "cpu":
         return f"the default backend is {backend().kind}"
-    return _why_off() or _load()
+    with _ONE_AT_A_TIME:
+        return _why_off() or _load()
 
 
 def why_no_token_kernel() -> str:
@@ -89,11 +108,22 @@ def _why_off() -> str:
     return f"{VARIABLE} is off" if off else ""
 
 
+def _why_not_here() -> str:
+    """Return why nothing can be built for this machine, or ""."""
+    if platform.machine().lower() not in PROCESSOR:
+        return f"no kernels for {platform.machine()}"
+    try:
+        _compiler()
+    except _BuildError as error:
+        return str(error)
+    return ""
+
+
 @functools.cache
 def _load() -> str:
     """Build, load and register the kernels; return what prevented it, or ""."""
-    if platform.machine().lower() not in PROCESSOR:
-        return f"no kernels for {platform.machine()}"
+    if why_not := _why_not_here():
+        return why_not
     try:
         library = ctypes.CDLL(str(_built()))
         for name in HANDLERS:
@@ -153,22 +183,43 @@ def _compile(compiler: tuple[str, ...], made: Path) -> None:
     shown = shlex.join(compiler)
     command = [*compiler, *_flags(), f"-I{jax.ffi.include_dir()}", "-o", str(made)]
     try:
-        done = subprocess.run(
-            [*command, str(here / SOURCES[-1]), "-lm"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-            timeout=COMPILE_SECONDS_MAX,
-            check=False,
-        )
+        code, said = _run([*command, str(here / SOURCES[-1]), "-lm"])
     except subprocess.TimeoutExpired as error:
         raise _BuildError(f"{shown} took over {COMPILE_SECONDS_MAX} s") from error
-    if done.returncode or not made.is_file():
-        reason = next(
-            (x for x in done.stderr.splitlines() if "error" in x), "no reason"
-        )
+    if code or not made.is_file():
+        reason = next((x for x in said.splitlines() if "error" in x), "no reason")
         raise _BuildError(f"{shown} refused the kernels: {reason.strip()}")
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """Return the exit status of a compiler and what it says of errors.
+
+    It is not in the terminal's group: Ctrl-C is for whoever waits, who may be busy with
+    something else. With this process it ends, and so does what it has started.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        process_group=0,
+    ) as process:
+
+        def end():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        atexit.register(end)
+        try:
+            _, said = process.communicate(timeout=COMPILE_SECONDS_MAX)
+        except BaseException:
+            end()
+            raise
+        finally:
+            atexit.unregister(end)
+    return process.returncode, said
 
 
 def _fingerprint(compiler: tuple[str, ...]) -> str:

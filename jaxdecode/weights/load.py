@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from jaxdecode.core import check
-from jaxdecode.models import Frozen, ModelConfig, assemble, build, words_of
-from jaxdecode.native import is_available
+from jaxdecode.models import Frozen, ModelConfig, assemble, build, laid_out
+from jaxdecode.native import begin_to_build, is_available
 from jaxdecode.weights.checkpoint import Checkpoint, Facts
 from jaxdecode.weights.converted import STORED, open_converted, storage
 from jaxdecode.weights.opening import open_checkpoint
@@ -63,14 +63,16 @@ def load_model(
     path = Path(path)
     read_as = "float32" if dtype == "int8" else dtype  # quantised from exact weights
     is_file = path.suffix == ".gguf" and path.is_file() and adapter is None
-    if is_file and max_length is None and is_available():
+    # The kernels are compiled while the file is decoded, for the layout that they read.
+    if is_file and max_length is None and begin_to_build():
 
         def lay_out(checkpoint):
-            return words_of(_build(checkpoint, dtype, calibrate))
+            return _made(laid_out, checkpoint, dtype, calibrate)
 
         checkpoint = open_converted(path, dtype, lay_out=lay_out)
-        model = assemble(checkpoint.config, dtype, checkpoint.tensors)
-        return LoadedWeights(model=model, **_facts(checkpoint))
+        if is_available():
+            model = assemble(checkpoint.config, dtype, checkpoint.tensors)
+            return LoadedWeights(model=model, **_facts(checkpoint))
     if is_file:
         checkpoint = open_converted(path, read_as)
     else:
@@ -78,14 +80,20 @@ def load_model(
     if max_length is not None:
         config = _with_room(checkpoint.config, max_length)
         checkpoint = replace(checkpoint, config=config)
-    model = _build(checkpoint, dtype, calibrate)
+    model = _made(build, checkpoint, dtype, calibrate)
     return LoadedWeights(model=model, **_facts(checkpoint))
 
 
-def _build(checkpoint: Checkpoint, dtype: str, calibrate: Callable[..., Any]) -> Frozen:
+def _made(
+    make: Callable[..., Any],
+    checkpoint: Checkpoint,
+    dtype: str,
+    calibrate: Callable[..., Any],
+) -> Any:
+    """Call `build` or `laid_out` for a checkpoint."""
     tensors = checkpoint.tensors if dtype == "int8" else _OnDevice(checkpoint, dtype)
     calibration = calibrate(checkpoint) if dtype == "int8" else None
-    return build(checkpoint.config, tensors, dtype, calibration=calibration)
+    return make(checkpoint.config, tensors, dtype, calibration=calibration)
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, Any]:

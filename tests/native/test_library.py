@@ -5,22 +5,39 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxdecode.models import build, random_params
-from jaxdecode.native import library, why_unavailable
+from jaxdecode.native import begin_to_build, library, why_unavailable
 from tests.models.model_cases import PLAIN, read, tokens_of
 
 SAY = "from jaxdecode.native import why_unavailable as w; print(w())"
+BEGIN = """
+from jaxdecode import native
+from jaxdecode.native import library
+print(native.begin_to_build(), library._load.cache_info().currsize)
+print(native.why_unavailable())
+"""
+# A compiler that says who it is and does not end.
+WAITING = "#!/bin/sh\necho $$ > {place}/pid\nsleep 100\n"
+LEAVE = """
+import pathlib, sys, time
+from jaxdecode import native
+print(native.begin_to_build())
+place = pathlib.Path(sys.argv[1])
+while not place.is_file() or not place.read_text().strip():
+    time.sleep(0.01)
+"""
 
 
-def said_by_another_process(tmp_path, **variables):
+def said_by_another_process(tmp_path, *arguments, program=SAY, **variables):
     environment = os.environ | {"JAXDECODE_CACHE": str(tmp_path)} | variables
     done = subprocess.run(
-        [sys.executable, "-c", SAY],
+        [sys.executable, "-c", program, *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -34,6 +51,14 @@ def said_here(monkeypatch, tmp_path, cc):
     monkeypatch.setenv("JAXDECODE_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", cc)
     return library._load.__wrapped__()
+
+
+def is_there(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def has_instructions():
@@ -72,6 +97,38 @@ def test_they_are_compiled_once(tmp_path, quick_cc):
     assert said_by_another_process(tmp_path, CC=quick_cc) == ""
     assert made.stat().st_mtime_ns == before
     assert list((tmp_path / "native").iterdir()) == [made]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.skipif(not has_instructions(), reason="no AVX2, AVX-512 or NEON")
+def test_they_are_built_beside_other_work_and_waited_for(tmp_path, quick_cc):
+    said = said_by_another_process(tmp_path, program=BEGIN, CC=quick_cc).splitlines()
+    assert said == ["True 0"]  # expected, not there yet; then there, for no reason not
+    assert len(list((tmp_path / "native").glob("kernels-*.so"))) == 1
+
+
+@pytest.mark.parametrize(
+    "variables", [{"JAXDECODE_NATIVE": "off"}, {"CC": "no-such-compiler"}]
+)
+def test_nothing_is_expected_where_nothing_can_be_built(monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert not begin_to_build()
+
+
+@pytest.mark.skipif(not has_instructions(), reason="no AVX2, AVX-512 or NEON")
+def test_a_process_that_ends_takes_its_compiler_along(tmp_path):
+    waiting = tmp_path / "cc"
+    waiting.write_text(WAITING.format(place=tmp_path))
+    waiting.chmod(0o755)
+    known = tmp_path / "pid"
+    said = said_by_another_process(tmp_path, str(known), program=LEAVE, CC=str(waiting))
+    assert said == "True"
+    until = time.monotonic() + 5  # the system may take a moment to forget it
+    while is_there(int(known.read_text())) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not is_there(int(known.read_text()))
+    assert list((tmp_path / "native").iterdir()) == []
 
 
 def test_a_model_that_insists_on_them_is_refused_where_there_are_none(monkeypatch):

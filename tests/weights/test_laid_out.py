@@ -1,10 +1,12 @@
 """A copy in the kernels' layout gives the arrays that building the model gives."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from jaxdecode.models import build, words_of
-from jaxdecode.native import why_unavailable
+from jaxdecode.native import Panels, why_unavailable
 from jaxdecode.weights import converted, load_model, open_checkpoint
 from jaxdecode.weights.converted import converted_place
 from tests.weights.makers import GOLDEN
@@ -59,3 +61,16 @@ def test_a_damaged_one_is_made_again(source, place):
 def test_other_positions_than_the_file_names_do_not_take_it(source):
     load_model(source)
     assert load_model(source, max_length=64).model.max_length == 64
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_kernels_that_were_expected_and_cannot_be_built_are_done_without(
+    source, dtype, monkeypatch
+):
+    for place in ("jaxdecode.models.build", "jaxdecode.weights.load"):
+        monkeypatch.setattr(sys.modules[place], "is_available", lambda: False)
+    checkpoint = open_checkpoint(source)
+    plain = build(checkpoint.config, checkpoint.tensors, dtype, native=False)
+    found = load_model(source, dtype).model
+    assert not any(isinstance(leaf, Panels) for leaf in found.leaves)
+    same_arrays(found, plain)
