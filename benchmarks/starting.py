@@ -2,9 +2,10 @@
 
 `jaxdecode generate` as a user starts it, until the first byte of text comes out: the
 very first run after the download (weights are laid out, kernels and programs compiled),
-a new bucket of prompt lengths (programs compiled), and warm. Then the parts of a warm
-start, in a process that stops the time between them: the interpreter with what it
-imports, the model, the first token.
+a new bucket of prompt lengths (the program that reads them is compiled), one that needs
+more columns than the last (the program that draws is compiled, too), and warm. Then the
+parts of a warm start, in a process that stops the time between them: the interpreter
+with what it imports, the model, the first token.
 
     python benchmarks/starting.py --rounds 5
 """
@@ -25,7 +26,8 @@ from jaxdecode.core.cache_folder import VARIABLE
 from jaxdecode.weights import resolve
 
 DTYPES = ("float32", "bfloat16", "int8")
-SHORT, LONGER = "Once upon a time", "Once upon a time there was a king. " * 4
+SHORT, SENTENCE = "Once upon a time", "Once upon a time there was a king. "
+LONGER, LONG = SENTENCE * 4, SENTENCE * 32  # some 40 and 300 tokens
 PARTS = """
 import json, sys
 from jaxdecode.cli import clock, options, runtime
@@ -77,6 +79,7 @@ def _starts(dtype: str, file: Path, folder: str, rounds: int) -> dict[str, float
     found = {
         "very first run, s": _first_byte(dtype, file, SHORT, environment),
         "new bucket, s": _first_byte(dtype, file, LONGER, environment),
+        "more columns, s": _first_byte(dtype, file, LONG, environment),
     }
     warm = [_first_byte(dtype, file, SHORT, environment) for _ in range(rounds)]
     found["warm, s"] = float(np.median(warm))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 NEG_INF = float("-inf")
-UNROLLED_MAX = 64  # entries; see `prefix_sum`
+UNROLLED_MAX = 32  # entries; see `prefix_sum`
 
 
 def log_sum_exp(values: jax.Array, best: jax.Array | None = None) -> jax.Array:

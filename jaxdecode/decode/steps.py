@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdecode.core import varying
 from jaxdecode.core.platform import Platform
@@ -223,15 +224,16 @@ def _append(row: Rows, drawn: Draw) -> dict[str, Any]:
     """Return what changes in ONE row with the token that was drawn for it."""
     running = row.status == Status.RUNNING
     written = running & drawn.valid
-    # Beyond the end of a buffer: what is put there is dropped.
-    place = jnp.where(written, row.length, row.tokens.shape[0])
-    column = row.length - row.prompt_length
-    column = jnp.where(written, column, row.model_logprobs.shape[0])
+
+    def put(buffer, column, value):
+        # Chosen, not scattered, which XLA's CPU backend compiles as a loop over rows.
+        here = written & (jnp.arange(buffer.shape[0]) == column)
+        return jnp.where(here.reshape(-1, *[1] * np.ndim(value)), value, buffer)
 
     def emit(buffer, value):
-        return buffer.at[column].set(value, mode="drop")
+        return put(buffer, row.length - row.prompt_length, value)
 
-    tokens = row.tokens.at[place].set(drawn.token, mode="drop")
+    tokens = put(row.tokens, row.length, drawn.token)
     length = row.length + written.astype(jnp.int32)
     cursor, status = _ending(replace(row, tokens=tokens, length=length), drawn)
     return {

@@ -43,6 +43,10 @@ def stream(
 ) -> Iterator[Generation]:
     """Yield the tokens of `generate` piece by piece.
 
+    Recompiles as `generate`. On a CPU with kernels, for prompts of another bucket, only
+    their reading is compiled, unless they need another multiple of 256 columns with what
+    is drawn.
+
     Args:
       model: as in `generate`.
       prompts: as in `generate`.
