@@ -46,10 +46,14 @@ def input_moments(
     x = jnp.asarray(np.asarray(params["embedding.weight"][tokens], np.float32))
     x = x * config.embedding_scale
     found: dict[str, Inputs] = {}
+    last: dict[str, jax.Array] = {}
     for layer in range(config.num_layers):
         prefix = f"layers.{layer}."
         x, moments = _read(config.lone_layer(layer), _weights(params, prefix), x)
-        found |= {prefix + name: _inputs(value) for name, value in moments.items()}
+        # One block is computed while the weights of the next are read, and no more.
+        found |= {name: _inputs(value) for name, value in last.items()}
+        last = {prefix + name: value for name, value in moments.items()}
+    found |= {name: _inputs(value) for name, value in last.items()}
     norm = RMSNorm(config.width, eps=config.norm_eps)
     norm.weight[...] = jnp.asarray(params["norm.weight"], jnp.float32)
     return found | {"head": _inputs(_moments(norm(x)))}
