@@ -14,6 +14,7 @@ from jaxdecode.native import begin_to_build, is_available
 from jaxdecode.weights.checkpoint import Checkpoint, Facts
 from jaxdecode.weights.converted import STORED, open_converted, storage
 from jaxdecode.weights.opening import open_checkpoint
+from jaxdecode.weights.remembered import Remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +92,9 @@ def _made(
     calibrate: Callable[..., Any],
 ) -> Any:
     """Call `build` or `laid_out` for a checkpoint."""
-    tensors = checkpoint.tensors if dtype == "int8" else _OnDevice(checkpoint, dtype)
-    calibration = calibrate(checkpoint) if dtype == "int8" else None
+    if dtype != "int8":
+        return make(checkpoint.config, _OnDevice(checkpoint, dtype), dtype)
+    tensors, calibration = Remembered(checkpoint.tensors), calibrate(checkpoint)
     return make(checkpoint.config, tensors, dtype, calibration=calibration)
 
 

@@ -1,6 +1,7 @@
 """A copy in the kernels' layout gives the arrays that building the model gives."""
 
 import sys
+from collections import UserDict
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from jaxdecode.models import build, words_of
 from jaxdecode.native import Panels, why_unavailable
 from jaxdecode.weights import converted, load_model, open_checkpoint
 from jaxdecode.weights.converted import converted_place
+from jaxdecode.weights.gguf_file import GGUFFile
+from jaxdecode.weights.remembered import Remembered
 from tests.weights.makers import GOLDEN
 
 SOURCE = GOLDEN / "tiny_llama_gguf" / "tiny_llama-Q8_0.gguf"
@@ -74,3 +77,32 @@ def test_kernels_that_were_expected_and_cannot_be_built_are_done_without(
     found = load_model(source, dtype).model
     assert not any(isinstance(leaf, Panels) for leaf in found.leaves)
     same_arrays(found, plain)
+
+
+def test_what_is_rounded_to_int8_is_decoded_once(source, monkeypatch):
+    read, names = GGUFFile.read, []
+
+    def counting(file, name):
+        names.append(name)
+        return read(file, name)
+
+    monkeypatch.setattr(GGUFFile, "read", counting)
+    load_model(source, "int8")
+    assert len(names) == len(set(names)) > 10
+
+
+def test_what_there_is_no_room_for_is_decoded_each_time():
+    made = []
+
+    class Lazy(UserDict[str, np.ndarray]):
+        def __getitem__(self, name):
+            made.append(name)
+            return np.full(8, ord(name), np.float32)
+
+    given = Lazy({name: np.zeros(8) for name in "abc"})
+    arrays = Remembered(given, bytes_max=2 * 32)
+    for name in "abcabc":
+        np.testing.assert_array_equal(arrays[name], np.full(8, ord(name)))
+    assert made == ["a", "b", "c", "c"]
+    assert list(arrays) == ["a", "b", "c"]
+    assert len(arrays) == 3
