@@ -47,7 +47,7 @@ def main() -> None:
         rows.append(row | totals | {"kept program, MB": size[dtype]})
     sampler = "no-sampler" if options.no_sampler else None
     measure.report(
-        "-".join(filter(None, ("compile_time", options.shape, sampler))),
+        "-".join(filter(None, (options.name, options.shape, sampler))),
         rows,
         batch=options.batch,
         context=options.context,
@@ -70,6 +70,9 @@ def _options() -> argparse.Namespace:
         "--no-sampler", action="store_true", help="not the joint one: no links at all"
     )
     parser.add_argument("--no-save", action="store_true")
+    parser.add_argument(
+        "--name", default="compile_time", help="of the result that is kept"
+    )
     measure.plot_option(parser)
     return parser.parse_args()
 

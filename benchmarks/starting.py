@@ -54,7 +54,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             rows.append({"dtype": dtype} | _starts(dtype, file, folder, options.rounds))
     measure.report(
-        "starting",
+        options.name,
         rows,
         rounds=options.rounds,
         save=not options.no_save,
@@ -67,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="warm starts each")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--no-save", action="store_true")
+    parser.add_argument("--name", default="starting", help="of the result that is kept")
     measure.plot_option(parser)
     return parser.parse_args()
 

@@ -72,8 +72,13 @@ def begin_to_build() -> bool:
     """
     if backend().kind != "cpu" or _why_off() or _why_not_here():
         return False
-    if not _load.cache_info().currsize:
-        threading.Thread(target=why_unavailable, name="kernels", daemon=True).start()
+    try:
+        _folder().mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    if _load.cache_info().currsize:
+        return is_available()
+    threading.Thread(target=why_unavailable, name="kernels", daemon=True).start()
     return True
 
 
@@ -141,7 +146,7 @@ class _BuildError(Exception):
 def _built() -> Path:
     """Return the library's path, compiling it if it is not there, whole and ours."""
     compiler = _compiler()
-    folder = cache_folder() / "native"
+    folder = _folder()
     path = folder / f"kernels-{_fingerprint(compiler)}.so"
     if not is_whole(path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,6 +157,10 @@ def _built() -> Path:
             seal(made)
             made.replace(path)  # atomic: another process sees all of it or nothing
     return path
+
+
+def _folder() -> Path:
+    return cache_folder() / "native"
 
 
 def _compiler() -> tuple[str, ...]:

@@ -64,8 +64,9 @@ def load_model(
     path = Path(path)
     read_as = "float32" if dtype == "int8" else dtype  # quantised from exact weights
     is_file = path.suffix == ".gguf" and path.is_file() and adapter is None
-    # The kernels are compiled while the file is decoded, for the layout that they read.
-    if is_file and max_length is None and begin_to_build():
+    # The kernels are compiled while a file is decoded, for the layout that they read.
+    are_expected = begin_to_build()
+    if is_file and max_length is None and are_expected:
 
         def lay_out(checkpoint):
             return _made(laid_out, checkpoint, dtype, calibrate)

@@ -116,6 +116,12 @@ def test_nothing_is_expected_where_nothing_can_be_built(monkeypatch, variables):
     assert not begin_to_build()
 
 
+def test_nothing_is_expected_where_nothing_can_be_kept(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("JAXDECODE_CACHE", str(tmp_path / "file"))
+    assert not begin_to_build()
+
+
 @pytest.mark.skipif(not has_instructions(), reason="no AVX2, AVX-512 or NEON")
 def test_a_process_that_ends_takes_its_compiler_along(tmp_path):
     waiting = tmp_path / "cc"
