@@ -11,8 +11,6 @@ The environment variable JAXDECODE_NATIVE=off leaves the kernels out; CC names t
 compiler, with arguments if it has some, as in `CC="ccache gcc"`.
 """
 
-import atexit
-import contextlib
 import ctypes
 import dataclasses
 import functools
@@ -21,7 +19,6 @@ import os
 import platform
 import shlex
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -34,6 +31,7 @@ from jaxlib import version as jaxlib_version
 from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.core.compile_cache import processor
 from jaxdecode.core.platform import Platform, backend
+from jaxdecode.native.beside import run_beside
 from jaxdecode.native.kept import is_whole, seal
 from jaxdecode.native.proven import why_unproven
 
@@ -192,43 +190,14 @@ def _compile(compiler: tuple[str, ...], made: Path) -> None:
     shown = shlex.join(compiler)
     command = [*compiler, *_flags(), f"-I{jax.ffi.include_dir()}", "-o", str(made)]
     try:
-        code, said = _run([*command, str(here / SOURCES[-1]), "-lm"])
+        code, said = run_beside(
+            [*command, str(here / SOURCES[-1]), "-lm"], COMPILE_SECONDS_MAX
+        )
     except subprocess.TimeoutExpired as error:
         raise _BuildError(f"{shown} took over {COMPILE_SECONDS_MAX} s") from error
     if code or not made.is_file():
         reason = next((x for x in said.splitlines() if "error" in x), "no reason")
         raise _BuildError(f"{shown} refused the kernels: {reason.strip()}")
-
-
-def _run(command: list[str]) -> tuple[int, str]:
-    """Return the exit status of a compiler and what it says of errors.
-
-    It is not in the terminal's group: Ctrl-C is for whoever waits, who may be busy with
-    something else. With this process it ends, and so does what it has started.
-    """
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        process_group=0,
-    ) as process:
-
-        def end():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-        atexit.register(end)
-        try:
-            _, said = process.communicate(timeout=COMPILE_SECONDS_MAX)
-        except BaseException:
-            end()
-            raise
-        finally:
-            atexit.unregister(end)
-    return process.returncode, said
 
 
 def _fingerprint(compiler: tuple[str, ...]) -> str:
