@@ -50,6 +50,8 @@ class Platform:
         not, one operation finds them.
       sorts_words: whether XLA sorts rows, as 64-bit integers; if not, a network does,
         which is small to compile.
+      reduces_pairs: whether the best score and its token are found by one reduction. Two
+        are four kernels to compile for XLA's CPU backend; a TPU's code is larger for one.
       words: whether caches hold bfloat16 numbers as 16-bit words, which have no slope.
         XLA's CPU backend converts a whole bfloat16 array to move one row of it; others
         would copy the array for the sake of the words.
@@ -96,6 +98,7 @@ class Platform:
     columns_read: int | None = None
     token_kernel: bool = False
     kernels: bool = False
+    reduces_pairs: bool = False
 
     def with_slopes(self) -> "Platform":
         """Return the same platform with storage that can be differentiated."""
@@ -120,6 +123,7 @@ CPU = Platform(
     sorts_words=True,
     words=True,
     joins=False,
+    reduces_pairs=True,
 )
 GPU = Platform(
     kind="gpu",

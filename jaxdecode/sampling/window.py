@@ -179,7 +179,7 @@ def _draw_candidates(
     def one_row(row: Candidates):
         noise = gumbel_at(row.context.key, row.ids, vocab_size, platform=platform)
         scores = jax.lax.stop_gradient(row.values + noise)
-        token = _id_of_best(scores, row.ids, vocab_size)
+        token = _id_of_best(scores, row.ids, vocab_size, platform)
         return token, jnp.max(jnp.where(row.ids == token, row.values, -jnp.inf))
 
     token, value = jax.vmap(one_row)(kept)
@@ -187,14 +187,17 @@ def _draw_candidates(
     return token, logprob_of(value, best, log_sum_exp(kept.values, best))
 
 
-def _id_of_best(scores: jax.Array, ids: jax.Array, vocab_size: int) -> jax.Array:
+def _id_of_best(
+    scores: jax.Array, ids: jax.Array, vocab_size: int, platform: Platform
+) -> jax.Array:
     """Return the lowest of the ids [K] that have the largest of the scores [K]."""
+    if not platform.reduces_pairs:
+        return jnp.min(jnp.where(scores == jnp.max(scores), ids, vocab_size))
 
     def better(one, other):
         (score, token), (score_b, token_b) = one, other
         wins = (score > score_b) | ((score == score_b) & (token < token_b))
         return jnp.where(wins, score, score_b), jnp.where(wins, token, token_b)
 
-    # One pass: on CPU XLA compiles two for each maximum or minimum of many entries.
     worst = jnp.float32(-jnp.inf), jnp.int32(vocab_size)
     return jax.lax.reduce((scores, ids), worst, better, (0,))[1]
