@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from jaxdecode.cli.errors import INTERRUPTED
+from jaxdecode.core import beside
 
 GRACE = 0.7  # seconds; longer than a decode step, after which Python handles signals
 RETRY = 0.02  # seconds
@@ -82,6 +83,12 @@ def wait_for_python() -> Iterator[None]:
         signal.set_wakeup_fd(wakeup)
 
 
+def leave(code: int) -> NoReturn:
+    """End the process without the interpreter's own clean-up."""
+    beside.end_all()
+    os._exit(code)
+
+
 def _watch(reader: int, handled: threading.Event) -> None:
     while number := os.read(reader, 1):  # empty once the other end is closed
         if number[0] == signal.SIGINT and not handled.wait(GRACE):
@@ -98,4 +105,4 @@ def _would_be_lost(frame: FrameType | None) -> bool:
 
 def _exit() -> NoReturn:
     os.write(2, b"\n")
-    os._exit(INTERRUPTED)
+    leave(INTERRUPTED)

@@ -5,13 +5,12 @@ need JAX import it when they run.
 """
 
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jaxdecode.cli import errors
+from jaxdecode.cli import errors, interrupt
 from jaxdecode.core import garbage
 from jaxdecode.core.extras import needs
 
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and code in (errors.INTERRUPTED, errors.BROKEN_PIPE):
         # A computation may still be running, and the runtime may crash if the
         # interpreter shuts down meanwhile. Nothing is left to clean up.
-        os._exit(code)
+        interrupt.leave(code)
     return code
 
 
@@ -56,7 +55,6 @@ def _run(argv: list[str]) -> int:
             chat,
             generate,
             inspect,
-            interrupt,
             merge,
             models,
             output,

@@ -28,10 +28,10 @@ import jax
 import jax.ffi
 from jaxlib import version as jaxlib_version
 
+from jaxdecode.core.beside import run_beside
 from jaxdecode.core.cache_folder import cache_folder, sweep
 from jaxdecode.core.compile_cache import processor
 from jaxdecode.core.platform import Platform, backend
-from jaxdecode.native.beside import run_beside
 from jaxdecode.native.kept import is_whole, seal
 from jaxdecode.native.proven import why_unproven
 

@@ -5,10 +5,13 @@ import subprocess
 import sys
 import time
 
+from tests.processes import ends_soon
+
 # In C the main thread ignores signals, as it does in a compilation.
 PROGRAM = """
-import hashlib, sys, time
+import hashlib, pathlib, sys, threading, time
 from jaxdecode.cli import interrupt, main
+from jaxdecode.core import beside
 
 def ready():
     print("ready", flush=True)
@@ -28,6 +31,15 @@ def tidying_up():
         time.sleep(1.5 * interrupt.GRACE)
         print("tidy", file=sys.stderr)
 
+def beside_a_compiler():
+    place = pathlib.Path(sys.argv[2])
+    command = ["sh", "-c", f"echo $$ > {place}; exec sleep 100"]
+    given = command, 200
+    threading.Thread(target=beside.run_beside, args=given, daemon=True).start()
+    while not place.is_file() or not place.read_text():
+        time.sleep(0.01)
+    in_python()
+
 def work(argv):
     with interrupt.exit_promptly():
         globals()[sys.argv[1]]()
@@ -37,10 +49,10 @@ sys.exit(main.main([]))
 """
 
 
-def interrupted(name):
+def interrupted(name, *arguments):
     """Run one of the program's functions, send a Ctrl-C, return how it ended."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, name],
+        [sys.executable, "-c", PROGRAM, name, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -67,6 +79,12 @@ def test_ctrl_c_ends_a_command_that_is_busy_in_c():
 def test_ctrl_c_leaves_time_to_tidy_up():
     code, errors, _ = interrupted("tidying_up")
     assert (code, errors) == (130, "tidy\n\n")
+
+
+def test_ctrl_c_ends_the_compiler_that_works_beside_a_command(tmp_path):
+    code, errors, _ = interrupted("beside_a_compiler", str(tmp_path / "pid"))
+    assert (code, errors) == (130, "\n")
+    assert ends_soon(int((tmp_path / "pid").read_text()))
 
 
 def test_an_interrupt_while_the_process_ends_is_not_told():

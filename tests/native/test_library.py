@@ -5,7 +5,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from jaxdecode.models import build, random_params
 from jaxdecode.native import begin_to_build, library, why_unavailable
 from tests.models.model_cases import PLAIN, read, tokens_of
+from tests.processes import ends_soon
 
 SAY = "from jaxdecode.native import why_unavailable as w; print(w())"
 BEGIN = """
@@ -51,14 +51,6 @@ def said_here(monkeypatch, tmp_path, cc):
     monkeypatch.setenv("JAXDECODE_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", cc)
     return library._load.__wrapped__()
-
-
-def is_there(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def has_instructions():
@@ -130,10 +122,7 @@ def test_a_process_that_ends_takes_its_compiler_along(tmp_path):
     known = tmp_path / "pid"
     said = said_by_another_process(tmp_path, str(known), program=LEAVE, CC=str(waiting))
     assert said == "True"
-    until = time.monotonic() + 5  # the system may take a moment to forget it
-    while is_there(int(known.read_text())) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not is_there(int(known.read_text()))
+    assert ends_soon(int(known.read_text()))
     assert list((tmp_path / "native").iterdir()) == []
 
 

@@ -1,7 +1,8 @@
 """A program that works for this process, and never outlives it.
 
 It is not in the terminal's group: Ctrl-C is for whoever waits, who may be busy with
-something else. When this process ends, so does the program, with what it has started.
+something else. When this process ends, so does the program, with what it has started;
+who ends it by `os._exit` calls `end_all` before.
 """
 
 import atexit
@@ -12,6 +13,7 @@ import subprocess
 import threading
 
 _STARTING = threading.Lock()
+_WAIT = 1.0  # seconds; starting a program takes some milliseconds
 _running: list[subprocess.Popen] = []
 
 
@@ -49,9 +51,12 @@ def run_beside(command: list[str], seconds_max: float) -> tuple[int, str]:
 
 
 @atexit.register
-def _end_all() -> None:
-    _STARTING.acquire()  # for good: none is started any more
-    for process in _running:
+def end_all() -> None:
+    """End all programs; none is started any more."""
+    _STARTING.acquire(
+        timeout=_WAIT
+    )  # for good; a signal may have come while it is held
+    for process in list(_running):
         _end(process)
 
 
