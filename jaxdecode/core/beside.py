@@ -53,9 +53,8 @@ def run_beside(command: list[str], seconds_max: float) -> tuple[int, str]:
 @atexit.register
 def end_all() -> None:
     """End all programs; none is started any more."""
-    _STARTING.acquire(
-        timeout=_WAIT
-    )  # for good; a signal may have come while it is held
+    # For good. No longer than a moment: this may be a signal's work while it is held.
+    _STARTING.acquire(timeout=_WAIT)
     for process in list(_running):
         _end(process)
 

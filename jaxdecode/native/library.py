@@ -70,12 +70,12 @@ def begin_to_build() -> bool:
     """
     if backend().kind != "cpu" or _why_off() or _why_not_here():
         return False
-    try:
-        _folder().mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
     if _load.cache_info().currsize:
         return is_available()
+    try:
+        _folder().mkdir(parents=True, exist_ok=True)
+    except OSError:  # nothing could be kept; `_load` says so
+        return False
     threading.Thread(target=why_unavailable, name="kernels", daemon=True).start()
     return True
 
