@@ -38,7 +38,7 @@ def beside_a_compiler():
     threading.Thread(target=beside.run_beside, args=given, daemon=True).start()
     while not place.is_file() or not place.read_text():
         time.sleep(0.01)
-    in_python()
+    in_c()  # which is left without the interpreter's clean-up
 
 def work(argv):
     with interrupt.exit_promptly():
