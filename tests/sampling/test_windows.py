@@ -13,7 +13,7 @@ from jaxdecode.sampling import draw, init_rows
 from jaxdecode.sampling.calls import _contexts
 from jaxdecode.sampling.order import arg_max, top_k
 from jaxdecode.sampling.stats import row_stats
-from jaxdecode.sampling.window import Batch, Found, _id_of_best, draw_all
+from jaxdecode.sampling.window import PAIRS_MAX, Batch, Found, _id_of_best, draw_all
 from tests.rows import kinds
 
 VOCAB = 5003
@@ -178,14 +178,15 @@ def test_chunked_arg_max_takes_the_first_maximum(kind):
     assert int(arg_max(KINDS[kind])) == int(np.argmax(KINDS[kind]))
 
 
+@pytest.mark.parametrize("count", [70, PAIRS_MAX, PAIRS_MAX + 1])
 @pytest.mark.parametrize("low", [0.0, -np.inf])
-def test_one_reduction_finds_the_token_that_two_find(low):
+def test_one_reduction_finds_the_token_that_two_find(low, count):
     rng = np.random.default_rng(0)
-    scores = rng.integers(0, 3, (40, 70)).astype(np.float32)  # ties everywhere
+    scores = rng.integers(0, 3, (40, count)).astype(np.float32)  # ties everywhere
     scores[0], scores[1:20, ::2] = low, low
-    ids = np.stack([rng.permutation(500)[:70] for _ in scores]).astype(np.int32)
+    ids = np.stack([rng.permutation(5000)[:count] for _ in scores]).astype(np.int32)
     found = [
-        jax.vmap(lambda s, i, to=platform: _id_of_best(s, i, 500, to))(scores, ids)
+        jax.vmap(lambda s, i, to=platform: _id_of_best(s, i, 5000, to))(scores, ids)
         for platform in (CPU, GPU)
     ]
     first = [min(i[s == s.max()]) for s, i in zip(scores, ids, strict=True)]
