@@ -1,7 +1,8 @@
 /* The k best entries of a row, value descending, then index ascending.
 
 Only chunks whose maximum reaches the k-th best maximum are looked at: each of the k
-best entries lies in one of them. A heap with the worst entry on top holds the best so
+best entries lies in one of them. Where there are no more than k chunks, the maxima of
+smaller groups say what an entry must reach. A heap with the worst entry on top holds the best so
 far, so that ties and flat rows cost no memory. An entry is one number, value before
 index, so that a step of the heap needs no branch that cannot be foretold. */
 
@@ -21,13 +22,15 @@ static inline uint64_t entry_of(float value, uint32_t index) {
 
 static inline uint32_t index_of(uint64_t entry) { return ~(uint32_t)entry; }
 
-static inline float value_of(uint64_t entry) {
-  const uint32_t word = ~(uint32_t)(entry >> 32);
+/* The value of which `descending` made a word. */
+static inline float value_of_word(uint32_t word) {
   const uint32_t bits = word > 0x7fffffffu ? word : word ^ 0x7fffffffu;
   float value;
   memcpy(&value, &bits, 4);
   return value;
 }
+
+static inline float value_of(uint64_t entry) { return value_of_word(~(uint32_t)(entry >> 32)); }
 
 /* A place that any entry takes whose value is at least `least`. */
 static inline uint64_t empty_place(float least) { return entry_of(least, UINT32_MAX); }
@@ -69,18 +72,60 @@ static void empty(uint64_t* heap, int64_t k, float least) {
   for (int64_t i = 0; i < k; i++) heap[i] = empty_place(least);
 }
 
+enum { GROUPS_OF_PLACE = 8, WORD_BITS = 32 };
+
+/* How many groups of entries are told apart to find what the k best reach. */
+static inline int64_t groups_for(int64_t k) {
+  return (k * GROUPS_OF_PLACE + LANES - 1) / LANES * LANES;
+}
+
+/* Sets `groups` [count] to the largest entries of as many groups; some may be empty. */
+static void find_group_maxima(const float* row, int64_t size, float* groups, int64_t count) {
+  const int64_t vectors = size / LANES, sets = count / LANES;
+  const int64_t each = (vectors + sets - 1) / sets;
+  for (int64_t s = 0; s < sets; s++) {
+    const int64_t first = s * each, end = first + each < vectors ? first + each : vectors;
+    floats most = all(-INFINITY);
+    for (int64_t v = first; v < end; v++) most = larger((floats)load(row + v * LANES), most);
+    store(groups + s * LANES, most);
+  }
+}
+
+/* A value that at least k of `values` reach, and few more: by their first 22 bits. */
+static float reached_by(const float* values, int64_t count, int64_t k) {
+  uint32_t counts[DIGIT_VALUES], prefix = 0;
+  for (int level = 1; level <= 2; level++) {
+    const int shift = WORD_BITS - level * DIGIT_BITS;
+    memset(counts, 0, sizeof counts);
+    for (int64_t i = 0; i < count; i++) {
+      const uint32_t word = descending(values[i]) >> shift;
+      if (level == 1 || word >> DIGIT_BITS == prefix) counts[word & (DIGIT_VALUES - 1)]++;
+    }
+    uint32_t digit = 0;
+    for (; digit < DIGIT_VALUES - 1 && counts[digit] < k; digit++) k -= counts[digit];
+    prefix = prefix << DIGIT_BITS | digit;
+  }
+  const int rest = WORD_BITS - 2 * DIGIT_BITS;
+  const float value = value_of_word(prefix << rest | ((1u << rest) - 1));
+  return value > -INFINITY ? value : -INFINITY; /* beside -inf lies NaN */
+}
+
 /* Writes the indices of the k best of `row` [size], best first, to `out`.
 
-   `maxima` holds the maximum of each chunk of `chunk` entries. `heap` has room for k.
+   `maxima` holds the maximum of each chunk of `chunk` entries. `heap` has room for k,
+   `groups` for `groups_for(k)`.
    Places that no entry takes, in a row with NaN, get index 0. */
 static void best(const float* row, int64_t size, const float* maxima, int64_t chunk,
-                 int64_t k, uint64_t* heap, int32_t* out) {
+                 int64_t k, uint64_t* heap, float* groups, int32_t* out) {
   const int64_t chunks = (size + chunk - 1) / chunk;
   float floor = -INFINITY;
   if (chunks > k) { /* the k-th best maximum: k entries reach it */
     empty(heap, k, -INFINITY);
     offer(heap, k, maxima, chunks, 0);
     floor = value_of(heap[0]);
+  } else { /* the k-th best maximum of smaller groups */
+    find_group_maxima(row, size, groups, groups_for(k));
+    floor = reached_by(groups, groups_for(k), k);
   }
   empty(heap, k, floor);
   for (int64_t c = 0; c < chunks; c++)

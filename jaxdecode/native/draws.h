@@ -22,12 +22,13 @@ typedef struct {
 static void best_parts(void* data, int64_t from, int64_t to) {
   best_task* task = data;
   const int64_t k = axis(task->out, 1);
-  uint64_t* heap = malloc((size_t)k * sizeof(uint64_t));
+  const size_t places = (size_t)k * sizeof(uint64_t);
+  uint64_t* heap = malloc(places + (size_t)groups_for(k) * sizeof(float));
   if (heap == NULL) atomic_store(&task->out_of_memory, 1);
   for (int64_t item = from; item < to && heap != NULL; item++)
     best(address(task->rows, 1, task->out, 1, item, 4), axis(task->rows, 1),
          address(task->maxima, 1, task->out, 1, item, 4), task->chunk, k, heap,
-         (int32_t*)task->out->data + item * k);
+         (float*)(heap + k), (int32_t*)task->out->data + item * k);
   free(heap);
 }
 

@@ -66,20 +66,22 @@ def narrow(link: Truncation, row: Candidates) -> dict[str, Any]:
     The row is closed if its tail is gone.
     """
     off = link.is_idle(row)
-    keep, whole_in_window = link.keep(row), link.complete(row)
+    keep = link.keep(row)
     if link.keeps_argmax:
         keep |= row.rank < link.min_keep
-        whole_in_window &= row.size >= link.min_keep
-    complete = row.closed | whole_in_window
     kept = jnp.where(row.alive & keep, link.reweigh(row), -jnp.inf)
-    breaks, least = ~(off | complete | row.broken), row.least
-    if row.values.shape != row.whole.shape:  # or no window could be larger
-        least = jnp.where(breaks, link.least_size(row), least)
-    return {
-        "values": jnp.where(off, row.values, kept),
+    changed = {"values": jnp.where(off, row.values, kept)}
+    if row.values.shape == row.whole.shape:  # a whole row is closed from the start
+        return changed
+    inside = link.complete(row)
+    if link.keeps_argmax:
+        inside &= row.size >= link.min_keep
+    complete = row.closed | inside
+    breaks = ~(off | complete | row.broken)
+    return changed | {
         "closed": jnp.where(off, row.closed, complete),
         "broken": row.broken | breaks,
-        "least": least,
+        "least": jnp.where(breaks, link.least_size(row), row.least),
     }
 
 

@@ -79,7 +79,9 @@ class Candidates:
     @property
     def best(self) -> jax.Array:
         """The largest value still allowed."""
-        return jnp.max(self.values) if self.holes else self.values[0]
+        if self.holes:
+            return jnp.max(self.values)
+        return jax.lax.index_in_dim(self.values, 0, keepdims=False)  # asked for often
 
     @property
     def logprobs(self) -> jax.Array:

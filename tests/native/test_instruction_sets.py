@@ -16,7 +16,7 @@ from jaxdecode.native import library
 
 NATIVE = Path(library.__file__).parent
 CHECKED = ["test_product.py", "test_attend.py", "test_wrong_calls.py"]
-CHECKED += [f"../sampling/test_{name}.py" for name in ("noise", "row_stats")]
+CHECKED += [f"../sampling/test_{name}.py" for name in ("noise", "order", "row_stats")]
 AVX2 = "-mno-avx512f"
 TILES = "-mamx-tile -mamx-int8 -mamx-bf16"
 TILES_IN_C = f"{TILES} -include {Path(__file__).parent / 'amx_in_c.h'}"

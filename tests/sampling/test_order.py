@@ -35,7 +35,7 @@ def test_the_sorted_row_is_ordered_by_value_then_id(kind):
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("k", [1, 5, 17, 300])
+@pytest.mark.parametrize("k", [1, 5, 17, 300, 1024])
 def test_the_k_best_are_a_prefix_of_the_sorted_row(kind, k):
     values, ids = best(KINDS[kind], k, is_available())
     order = by_hand(KINDS[kind])[:k]
