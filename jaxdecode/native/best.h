@@ -2,9 +2,9 @@
 
 Only chunks whose maximum reaches the k-th best maximum are looked at: each of the k
 best entries lies in one of them. Where there are no more than k chunks, the maxima of
-smaller groups say what an entry must reach. A heap with the worst entry on top holds the best so
-far, so that ties and flat rows cost no memory. An entry is one number, value before
-index, so that a step of the heap needs no branch that cannot be foretold. */
+smaller groups say what an entry must reach. A heap with the worst entry on top holds
+the best so far, so that ties and flat rows cost no memory. An entry is one number, value
+before index, so that a step of the heap needs no branch that cannot be foretold. */
 
 #pragma once
 

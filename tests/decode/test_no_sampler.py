@@ -29,7 +29,7 @@ def test_the_program_is_that_of_no_links():
         asked = {"sampler": sampler, "max_new_tokens": 4}
         return str(trace(tiny.bag(), PROMPTS, 7, **asked).jaxpr).count("\n")
 
-    assert size(None) == size(jd.chain()) < size(jd.joint()) / 2
+    assert size(None) == size(jd.chain()) < size(jd.joint()) / 1.5
 
 
 def test_requests_with_and_without_a_sampler_share_a_pool():
