@@ -28,6 +28,7 @@ from jaxdecode.models import SHAPES
 
 STAGES = ("trace", "lower", "compile", "from the cache")
 NEW_BUCKET = ("new bucket: trace and lower", "new bucket: compile")
+MEASURED = STAGES + NEW_BUCKET
 
 
 def main() -> None:
@@ -41,9 +42,8 @@ def main() -> None:
             seconds[dtype].append(found)
     rows = []
     for dtype, rounds in seconds.items():
-        named = STAGES + NEW_BUCKET
-        medians = {s: float(np.median([one[s] for one in rounds])) for s in named}
-        row = {"dtype": dtype} | {f"{stage}, s": medians[stage] for stage in named}
+        medians = {s: float(np.median([one[s] for one in rounds])) for s in MEASURED}
+        row = {"dtype": dtype} | {f"{stage}, s": medians[stage] for stage in MEASURED}
         first = sum(medians[stage] for stage in STAGES[:3])
         later = first - medians["compile"] + medians["from the cache"]
         totals = {"first start, s": first, "later start, s": later}

@@ -50,8 +50,9 @@ class Platform:
         not, one operation finds them.
       sorts_words: whether XLA sorts rows, as 64-bit integers; if not, a network does,
         which is small to compile.
-      reduces_pairs: whether the best score and its token are found by one reduction. Two
-        are four kernels to compile for XLA's CPU backend; a TPU's code is larger for one.
+      reduces_pairs: whether the best score of a window and its token are found by one
+        reduction. Two are four kernels to compile for XLA's CPU backend; a TPU's code
+        is larger for one.
       words: whether caches hold bfloat16 numbers as 16-bit words, which have no slope.
         XLA's CPU backend converts a whole bfloat16 array to move one row of it; others
         would copy the array for the sake of the words.

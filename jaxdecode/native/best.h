@@ -1,10 +1,10 @@
 /* The k best entries of a row, value descending, then index ascending.
 
-Only chunks whose maximum reaches the k-th best maximum are looked at: each of the k
-best entries lies in one of them. Where there are no more than k chunks, the maxima of
-smaller groups say what an entry must reach. A heap with the worst entry on top holds
-the best so far, so that ties and flat rows cost no memory. An entry is one number, value
-before index, so that a step of the heap needs no branch that cannot be foretold. */
+The k-th best maximum of the row's chunks, or of smaller groups where there are not so
+many chunks, is what each of the k best entries reaches: only those that reach it are
+looked at. A heap with the worst entry on top holds the best so far, so that ties and flat
+rows cost no memory. An entry is one number, value before index, so that a step of the
+heap needs no branch that cannot be foretold. */
 
 #pragma once
 
@@ -118,15 +118,9 @@ static float reached_by(const float* values, int64_t count, int64_t k) {
 static void best(const float* row, int64_t size, const float* maxima, int64_t chunk,
                  int64_t k, uint64_t* heap, float* groups, int32_t* out) {
   const int64_t chunks = (size + chunk - 1) / chunk;
-  float floor = -INFINITY;
-  if (chunks > k) { /* the k-th best maximum: k entries reach it */
-    empty(heap, k, -INFINITY);
-    offer(heap, k, maxima, chunks, 0);
-    floor = value_of(heap[0]);
-  } else { /* the k-th best maximum of smaller groups */
-    find_group_maxima(row, size, groups, groups_for(k));
-    floor = reached_by(groups, groups_for(k), k);
-  }
+  const int64_t count = chunks > k ? chunks : groups_for(k);
+  if (chunks <= k) find_group_maxima(row, size, groups, count);
+  const float floor = reached_by(chunks > k ? maxima : groups, count, k);
   empty(heap, k, floor);
   for (int64_t c = 0; c < chunks; c++)
     if (maxima[c] >= floor) {

@@ -79,9 +79,7 @@ class Candidates:
     @property
     def best(self) -> jax.Array:
         """The largest value still allowed."""
-        if self.holes:
-            return jnp.max(self.values)
-        return jax.lax.index_in_dim(self.values, 0, keepdims=False)  # asked for often
+        return jnp.max(self.values) if self.holes else self.values[0]
 
     @property
     def logprobs(self) -> jax.Array:
